@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod datetime;
+pub mod format;
+pub mod issue;
+pub mod search;
+
+pub use format::json::{Json, JsonError, Object};
+pub use issue::{Issue, IssueType, Locator, Severity};
