@@ -1,1 +1,7 @@
-fn main() {}
+//! The `lumbar` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lumbar::cli::run()
+}

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 pub mod datetime;
+pub mod definitions;
 pub mod format;
 pub mod issue;
+pub mod path;
+pub mod rest;
 pub mod search;
 
 pub use format::json::{Json, JsonError, Object};

@@ -1,0 +1,233 @@
+//! Score Observations of a QuestionnaireResponse: <https://hl7.org/fhir/R4/observation.html>.
+//!
+//! One Observation for each score and category that could be given, with an id that follows from
+//! the response's id and the result's name, so that changed answers change the same Observations.
+//! `issued` stays away, because it would be another at each derivation. Storing, Provenance and
+//! the look-up of the scoring table are left to the caller.
+
+use lumbar_fhir::{Issue, IssueType, Json, Object, json};
+
+use crate::answers::{Answers, Refused};
+use crate::id;
+use crate::score::{Scored, Status, number, score};
+use crate::table::ScoringTable;
+
+/// The code system whose codes are the ids of scoring tables; a coding's version is the table's.
+pub const ALGORITHM: &str = "https://lumbar.example/fhir/CodeSystem/scoring-table";
+
+/// What follows from one response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Derived {
+    /// The result in full, absent scores and reasons among it.
+    pub scored: Scored,
+    /// The Observations to store, in the table's order.
+    pub observations: Vec<Json>,
+    /// Ids of the Observations that do not follow from the response, or do not any longer; those
+    /// that are stored must become [`entered_in_error`].
+    pub retracted: Vec<String>,
+    /// What somebody should know: why nothing was scored, which context is missing.
+    pub issues: Vec<Issue>,
+}
+
+/// Whether `table` scores this response: its `questionnaire` is the table's, in any version.
+pub fn concerns(table: &ScoringTable, response: &Json) -> bool {
+    let canonical = response.str_at(&["questionnaire"]).unwrap_or_default();
+    canonical.split('|').next() == Some(&table.questionnaire)
+}
+
+/// The ids of all Observations that a response with this id can have.
+pub fn observation_ids(table: &ScoringTable, response_id: &str) -> Vec<String> {
+    let scores = table.scores.iter().map(|rule| (Kind::Score, &rule.name));
+    let categories = table.categories.iter().map(|rule| (Kind::Category, &rule.name));
+    scores.chain(categories).map(|(kind, name)| observation_id(response_id, kind, name)).collect()
+}
+
+/// A score and a category may bear the same name.
+#[derive(Clone, Copy)]
+enum Kind {
+    Score,
+    Category,
+}
+
+/// The id of the Observation of one result.
+fn observation_id(response_id: &str, kind: Kind, name: &str) -> String {
+    let kind = match kind {
+        Kind::Score => "score",
+        Kind::Category => "category",
+    };
+    id::derived(&["Observation", response_id, kind, name])
+}
+
+/// The same Observation, said to have been a mistake; its value stays as a record of what was said.
+pub fn entered_in_error(observation: &Json) -> Json {
+    let mut observation = observation.clone();
+    observation.set("status", "entered-in-error");
+    observation
+}
+
+/// Derives the Observations of a response that has, or will have, the id `response_id`.
+///
+/// Only a response that is completed or amended is scored. Its Observations are final, or
+/// corrected when it was amended; `effectiveDateTime` is `authored` and absent without it.
+///
+/// # Errors
+/// Answers that no rule can read: the write of the response should be refused with the issues.
+pub fn derive(
+    table: &ScoringTable,
+    response: &Json,
+    response_id: &str,
+) -> Result<Derived, Refused> {
+    let status = response.str_at(&["status"]).unwrap_or_default();
+    let scored = match status {
+        "completed" | "amended" if proxy(response) && !table.proxy => {
+            let text = "Not scored: somebody else answered for the patient.".to_owned();
+            Scored::absent(table, text)
+        }
+        "completed" | "amended" => score(table, &Answers::from_response(table, response)?),
+        _ => Scored::absent(table, format!("Not scored: the response is {status}.")),
+    };
+    if scored.status == Status::Error {
+        let flag = scored.flags.first().cloned().unwrap_or_default();
+        let issues = scored.reasons.iter().map(|text| Issue::error(IssueType::BusinessRule, text));
+        return Err(Refused { flag, issues: issues.collect() });
+    }
+
+    let mut issues = Vec::new();
+    if matches!(scored.status, Status::NotScored | Status::Partial) {
+        let reasons = scored.reasons.iter().map(|r| Issue::information(IssueType::Incomplete, r));
+        issues.extend(reasons);
+    }
+    if scored.status != Status::NotScored {
+        for (name, what) in
+            [("subject", "whom they are about"), ("authored", "when they were true")]
+        {
+            if response.get(name).is_none() {
+                let text = format!("The response has no {name}, so its scores do not say {what}.");
+                let place = format!("QuestionnaireResponse.{name}");
+                issues.push(Issue::warning(IssueType::Required, text).at(place));
+            }
+        }
+    }
+
+    let writer = Writer { table, response, response_id, scored: &scored };
+    let mut observations = Vec::new();
+    let mut retracted = Vec::new();
+    for (rule, (name, value)) in table.scores.iter().zip(&scored.scores) {
+        match value {
+            Some(value) => {
+                let quantity = json!({"value": (number(*value)), "unit": "{score}",
+                    "system": "http://unitsofmeasure.org", "code": "{score}"});
+                let code = concept(&rule.codes, &rule.label);
+                observations.push(writer.observation(
+                    Kind::Score,
+                    name,
+                    code,
+                    "valueQuantity",
+                    quantity,
+                ));
+            }
+            None => retracted.push(observation_id(response_id, Kind::Score, name)),
+        }
+    }
+    for (rule, (name, value)) in table.categories.iter().zip(&scored.categories) {
+        let known = value.as_ref().and_then(|value| rule.values.iter().find(|v| v.value == *value));
+        match known {
+            Some(value) => {
+                let code = concept(&rule.codes, &rule.label);
+                let value = concept(&value.codes, &value.label);
+                observations.push(writer.observation(
+                    Kind::Category,
+                    name,
+                    code,
+                    "valueCodeableConcept",
+                    value,
+                ));
+            }
+            None => retracted.push(observation_id(response_id, Kind::Category, name)),
+        }
+    }
+    Ok(Derived { scored, observations, retracted, issues })
+}
+
+/// Whether a related person answered for the patient. A member of staff who read the questions
+/// aloud is the response's author, not its source.
+fn proxy(response: &Json) -> bool {
+    let reference = response.str_at(&["source", "reference"]).unwrap_or_default();
+    response.str_at(&["source", "type"]) == Some("RelatedPerson")
+        || reference.split('/').any(|part| part == "RelatedPerson")
+}
+
+fn concept(codings: &[Json], text: &str) -> Json {
+    let mut concept = Object::new();
+    if !codings.is_empty() {
+        concept.set("coding", Json::Array(codings.to_vec()));
+    }
+    concept.set("text", text);
+    Json::Object(concept)
+}
+
+struct Writer<'a> {
+    table: &'a ScoringTable,
+    response: &'a Json,
+    response_id: &'a str,
+    scored: &'a Scored,
+}
+
+impl Writer<'_> {
+    /// One Observation, its elements in the order of the standard.
+    fn observation(
+        &self,
+        kind: Kind,
+        name: &str,
+        code: Json,
+        value_name: &str,
+        value: Json,
+    ) -> Json {
+        let mut observation = Object::new();
+        observation.set("resourceType", "Observation");
+        observation.set("id", observation_id(self.response_id, kind, name));
+        // What follows from restricted answers is as restricted as they are.
+        if let Some(security) = self.response.at(&["meta"]).and_then(|meta| meta.get("security")) {
+            observation.set("meta", json!({"security": (security)}));
+        }
+        self.copy(&mut observation, "basedOn", "basedOn");
+        let amended = self.response.str_at(&["status"]) == Some("amended");
+        observation.set("status", if amended { "corrected" } else { "final" });
+        let survey = json!([{"coding": [{
+            "system": "http://terminology.hl7.org/CodeSystem/observation-category",
+            "code": "survey"
+        }]}]);
+        observation.set("category", survey);
+        observation.set("code", code);
+        self.copy(&mut observation, "subject", "subject");
+        self.copy(&mut observation, "encounter", "encounter");
+        self.copy(&mut observation, "authored", "effectiveDateTime");
+        observation.set(value_name, value);
+        let mut notes = Vec::new();
+        if self.scored.status == Status::Prorated {
+            notes.extend(self.scored.reasons.first().map(|reason| json!({"text": (reason)})));
+        }
+        if !self.table.approval.is_approved() {
+            let text = "The scoring rules have no local clinical approval.";
+            notes.push(json!({"text": (text)}));
+        }
+        if !notes.is_empty() {
+            observation.set("note", notes);
+        }
+        let table = self.table;
+        let method = json!({
+            "coding": [{"system": (ALGORITHM), "version": (&table.version), "code": (&table.id)}],
+            "text": (format!("Scoring table {}, version {}", table.id, table.version))
+        });
+        observation.set("method", method);
+        let reference = format!("QuestionnaireResponse/{}", self.response_id);
+        observation.set("derivedFrom", json!([{"reference": (reference)}]));
+        Json::Object(observation)
+    }
+
+    fn copy(&self, observation: &mut Object, from: &str, to: &str) {
+        if let Some(value) = self.response.get(from) {
+            observation.set(to, value);
+        }
+    }
+}

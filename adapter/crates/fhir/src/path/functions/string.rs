@@ -1,0 +1,239 @@
+//! <https://hl7.org/fhirpath/N1/#string-manipulation>, and of the later specification
+//! (<https://hl7.org/fhirpath/#additional-string-functions>) `encode` to `join`.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use regex::{Regex, RegexBuilder};
+
+use super::conversion::text;
+use super::{Call, Evaluated, Function, one, row, some};
+use crate::Json;
+use crate::path::PathError;
+use crate::path::operators::{self, wrong_type};
+use crate::path::value::Value;
+
+pub(super) static FUNCTIONS: &[Function] = &[
+    row("indexOf", (1, 1), |call| with_argument(call, |text, part| Ok(index(text.find(part), text)))),
+    row("lastIndexOf", (1, 1), |call| {
+        with_argument(call, |text, part| Ok(index(text.rfind(part), text)))
+    }),
+    row("substring", (1, 2), substring),
+    row("startsWith", (1, 1), |call| {
+        with_argument(call, |text, part| Ok(Value::Boolean(text.starts_with(part))))
+    }),
+    row("endsWith", (1, 1), |call| {
+        with_argument(call, |text, part| Ok(Value::Boolean(text.ends_with(part))))
+    }),
+    row("contains", (1, 1), |call| {
+        with_argument(call, |text, part| Ok(Value::Boolean(text.contains(part))))
+    }),
+    row("upper", (0, 0), |call| change(call, str::to_uppercase)),
+    row("lower", (0, 0), |call| change(call, str::to_lowercase)),
+    row("trim", (0, 0), |call| change(call, |text| text.trim().to_string())),
+    row("replace", (2, 2), |call| {
+        replace(call, |text, part, by| Ok(text.replace(part, by)))
+    }),
+    row("matches", (1, 1), |call| {
+        with_argument(call, |text, pattern| Ok(Value::Boolean(regex(pattern)?.is_match(text))))
+    }),
+    row("matchesFull", (1, 1), |call| {
+        with_argument(call, |text, pattern| {
+            Ok(Value::Boolean(regex(&format!("^(?:{pattern})$"))?.is_match(text)))
+        })
+    }),
+    row("replaceMatches", (2, 2), |call| {
+        replace(call, |text, pattern, by| match pattern {
+            "" => Ok(text.to_string()),
+            pattern => Ok(regex(pattern)?.replace_all(text, by).into_owned()),
+        })
+    }),
+    row("length", (0, 0), |call| match focus(call)? {
+        Some(text) => one(Value::Integer(number(text.chars().count()))),
+        None => Ok(Vec::new()),
+    }),
+    row("toChars", (0, 0), |call| match focus(call)? {
+        Some(text) => {
+            call.scope.fits(text.len() / 4)?;
+            Ok(text.chars().map(|c| Value::String(c.to_string().into())).collect())
+        }
+        None => Ok(Vec::new()),
+    }),
+    row("split", (1, 1), |call| match (focus(call)?, call.string(0)?) {
+        (Some(text), Some(mark)) if !mark.is_empty() => {
+            call.scope.fits(text.matches(&mark).count())?;
+            Ok(text.split(&mark).map(|part| Value::String(part.to_string().into())).collect())
+        }
+        (Some(text), _) => one(Value::String(text)),
+        _ => Ok(Vec::new()),
+    }),
+    row("join", (0, 1), join),
+    row("encode", (1, 1), |call| optional(call, encode)),
+    row("decode", (1, 1), |call| optional(call, decode)),
+    row("escape", (1, 1), |call| optional(call, escape)),
+    row("unescape", (1, 1), |call| optional(call, unescape)),
+];
+
+/// The one string of the focus.
+fn focus<'a>(call: &Call<'_, 'a>) -> Result<Option<Cow<'a, str>>, PathError> {
+    let Some(item) = operators::single(call.focus)? else { return Ok(None) };
+    match (item.to_system(), item) {
+        (Value::String(text), _) => Ok(Some(text)),
+        // A date in a tree is a string in JSON.
+        (_, Value::Node(node)) if node.json.as_str().is_some() => Ok(item.as_str()),
+        (other, _) => Err(wrong_type(&other, "a string")),
+    }
+}
+
+fn with_argument<'a>(
+    call: &Call<'_, 'a>,
+    apply: impl Fn(&str, &str) -> Result<Value<'a>, PathError>,
+) -> Evaluated<'a> {
+    match (focus(call)?, call.string(0)?) {
+        (Some(text), Some(argument)) => one(apply(&text, &argument)?),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn change<'a>(call: &Call<'_, 'a>, apply: impl Fn(&str) -> String) -> Evaluated<'a> {
+    some(focus(call)?.map(|text| Value::String(apply(&text).into())))
+}
+
+fn optional<'a>(
+    call: &Call<'_, 'a>,
+    apply: impl Fn(&str, &str) -> Result<Option<String>, PathError>,
+) -> Evaluated<'a> {
+    match (focus(call)?, call.string(0)?) {
+        (Some(text), Some(format)) => {
+            some(apply(&text, &format)?.map(|text| Value::String(text.into())))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Positions count characters.
+fn index<'a>(position: Option<usize>, text: &str) -> Value<'a> {
+    let count = |position| text.get(..position).map_or(0, |before| before.chars().count());
+    Value::Integer(position.map_or(-1, |position| number(count(position))))
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn substring<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
+    let (Some(text), Some(start)) = (focus(call)?, call.integer(0)?) else {
+        return Ok(Vec::new());
+    };
+    let length = call.integer(1)?.map_or(usize::MAX, |length| usize::try_from(length).unwrap_or(0));
+    let Ok(start) = usize::try_from(start) else { return Ok(Vec::new()) };
+    if start >= text.chars().count() {
+        return Ok(Vec::new());
+    }
+    let part: String = text.chars().skip(start).take(length).collect();
+    one(Value::String(part.into()))
+}
+
+/// The length of the result is bounded by what both texts allow.
+fn replace<'a>(
+    call: &Call<'_, 'a>,
+    apply: impl Fn(&str, &str, &str) -> Result<String, PathError>,
+) -> Evaluated<'a> {
+    let (Some(text), Some(part), Some(by)) = (focus(call)?, call.string(0)?, call.string(1)?)
+    else {
+        return Ok(Vec::new());
+    };
+    call.scope.text((text.len() as u64 + 1).saturating_mul(by.len() as u64 + 1))?;
+    one(Value::String(apply(&text, &part, &by)?.into()))
+}
+
+/// The dot matches line breaks, too. Time is linear in the text; look-around is not known.
+fn regex(pattern: &str) -> Result<Regex, PathError> {
+    RegexBuilder::new(pattern)
+        .dot_matches_new_line(true)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|_| PathError::new("a regular expression is not understood"))
+}
+
+fn join<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
+    let mark = call.string(0)?.unwrap_or_default();
+    if call.focus.is_empty() {
+        return Ok(Vec::new());
+    }
+    call.scope.text((call.focus.len() as u64).saturating_mul(mark.len() as u64))?;
+    let texts: Vec<String> = call.focus.iter().map(text).collect::<Result<_, _>>()?;
+    one(Value::String(texts.join(&mark).into()))
+}
+
+fn unknown(format: &str) -> PathError {
+    PathError::new(format!("the format \"{format}\" is not known"))
+}
+
+fn encode(text: &str, format: &str) -> Result<Option<String>, PathError> {
+    Ok(Some(match format {
+        "base64" => STANDARD.encode(text),
+        "urlbase64" => URL_SAFE.encode(text),
+        "hex" => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        _ => return Err(unknown(format)),
+    }))
+}
+
+fn decode(text: &str, format: &str) -> Result<Option<String>, PathError> {
+    let bytes = match format {
+        "base64" => STANDARD.decode(text).ok(),
+        "urlbase64" => URL_SAFE.decode(text).ok(),
+        "hex" if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+        "hex" => {
+            let pairs = text.as_bytes().chunks(2);
+            pairs
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+                .collect()
+        }
+        _ => return Err(unknown(format)),
+    };
+    Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+}
+
+const HTML: [(&str, &str); 5] =
+    [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
+
+fn escape(text: &str, format: &str) -> Result<Option<String>, PathError> {
+    match format {
+        "html" => {
+            Ok(Some(HTML.iter().fold(text.to_string(), |text, (c, name)| text.replace(c, name))))
+        }
+        "json" => {
+            let quoted = Json::from(text).to_string();
+            Ok(quoted.get(1..quoted.len() - 1).map(str::to_string))
+        }
+        _ => Err(unknown(format)),
+    }
+}
+
+fn unescape(text: &str, format: &str) -> Result<Option<String>, PathError> {
+    match format {
+        "html" => Ok(Some(
+            HTML.iter().rev().fold(text.to_string(), |text, (c, name)| text.replace(name, c)),
+        )),
+        "json" => {
+            let parsed = Json::parse(format!("\"{}\"", bare_quotes_escaped(text)).as_bytes()).ok();
+            Ok(parsed.and_then(|json| json.as_str().map(str::to_string)))
+        }
+        _ => Err(unknown(format)),
+    }
+}
+
+fn bare_quotes_escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut escaped = false;
+    for c in text.chars() {
+        if c == '"' && !escaped {
+            out.push('\\');
+        }
+        escaped = c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
+}

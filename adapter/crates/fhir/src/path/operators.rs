@@ -1,0 +1,309 @@
+//! Operators: <https://hl7.org/fhirpath/N1/#operations>.
+
+use std::cmp::Ordering;
+
+use rust_decimal::prelude::ToPrimitive;
+
+use super::compare::{self, as_decimal};
+use super::eval::{Evaluated, Items, Scope};
+use super::parser::{Expr, Operator};
+use super::value::{Quantity, Value};
+use super::{PathError, units};
+
+pub(super) fn binary<'a>(
+    scope: &Scope<'_, 'a>,
+    operator: Operator,
+    left: &'a Expr,
+    right: &'a Expr,
+) -> Evaluated<'a> {
+    let left = scope.eval(left)?;
+    if matches!(operator, Operator::And | Operator::Or | Operator::Xor | Operator::Implies) {
+        let right = || boolean(&scope.eval(right)?);
+        return Ok(truth_value(logic(operator, boolean(&left)?, right)?));
+    }
+    let right = scope.eval(right)?;
+    match operator {
+        Operator::Equal => Ok(truth_value(equal(scope, &left, &right)?)),
+        Operator::NotEqual => Ok(truth_value(equal(scope, &left, &right)?.map(|same| !same))),
+        Operator::Equivalent => Ok(truth_value(Some(equivalent(scope, &left, &right)?))),
+        Operator::NotEquivalent => Ok(truth_value(Some(!equivalent(scope, &left, &right)?))),
+        Operator::In => membership(scope, &left, &right),
+        Operator::Contains => membership(scope, &right, &left),
+        Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+            ordered(operator, &left, &right)
+        }
+        Operator::Concatenate => {
+            let left = string(&left)?.unwrap_or_default();
+            let right = string(&right)?.unwrap_or_default();
+            scope.text((left.len() + right.len()) as u64)?;
+            Ok(vec![Value::String((left + &right).into())])
+        }
+        operator => match (single(&left)?, single(&right)?) {
+            (Some(left), Some(right)) => {
+                let found = arithmetic(operator, &left.to_system(), &right.to_system())?;
+                if let Some(Value::String(text)) = &found {
+                    scope.text(text.len() as u64)?;
+                }
+                Ok(found.into_iter().collect())
+            }
+            _ => Ok(Vec::new()),
+        },
+    }
+}
+
+/// Three-valued logic; the right operand is evaluated only if it matters.
+fn logic(
+    operator: Operator,
+    left: Option<bool>,
+    right: impl FnOnce() -> Result<Option<bool>, PathError>,
+) -> Result<Option<bool>, PathError> {
+    Ok(match (operator, left) {
+        (Operator::And, Some(false)) => Some(false),
+        (Operator::Or | Operator::Implies, Some(decided))
+            if decided == (operator == Operator::Or) =>
+        {
+            Some(true)
+        }
+        (operator, left) => match (operator, left, right()?) {
+            (Operator::And, _, Some(false)) => Some(false),
+            (Operator::And, Some(true), Some(true)) => Some(true),
+            (Operator::Or | Operator::Implies, _, Some(true)) => Some(true),
+            (Operator::Or, Some(false), Some(false)) => Some(false),
+            (Operator::Implies, Some(true), right) => right,
+            (Operator::Xor, Some(left), Some(right)) => Some(left != right),
+            _ => None,
+        },
+    })
+}
+
+pub(super) fn truth_value<'a>(value: Option<bool>) -> Items<'a> {
+    value.map(Value::Boolean).into_iter().collect()
+}
+
+fn equal(
+    scope: &Scope,
+    left: &[Value],
+    right: &[Value],
+) -> Result<Option<bool>, PathError> {
+    scope.work(left.len() as u64)?;
+    if left.is_empty() || right.is_empty() {
+        return Ok(None);
+    }
+    if left.len() != right.len() {
+        return Ok(Some(false));
+    }
+    let mut all = Some(true);
+    for (one, two) in left.iter().zip(right) {
+        match compare::equal(one, two) {
+            Some(false) => return Ok(Some(false)),
+            None => all = None,
+            Some(true) => {}
+        }
+    }
+    Ok(all)
+}
+
+fn equivalent(scope: &Scope, left: &[Value], right: &[Value]) -> Result<bool, PathError> {
+    scope.work((left.len() as u64).saturating_mul(right.len() as u64))?;
+    Ok(compare::same_in_any_order(left, right, compare::equivalent))
+}
+
+fn membership<'a>(scope: &Scope<'_, 'a>, item: &[Value<'a>], of: &[Value<'a>]) -> Evaluated<'a> {
+    match single(item)? {
+        Some(item) => Ok(vec![Value::Boolean(scope.contains(of, item)?)]),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn ordered<'a>(operator: Operator, left: &[Value], right: &[Value]) -> Evaluated<'a> {
+    let (Some(left), Some(right)) = (single(left)?, single(right)?) else {
+        return Ok(Vec::new());
+    };
+    let order = compare::order(left, right)?;
+    Ok(truth_value(order.map(|order| match operator {
+        Operator::Less => order == Ordering::Less,
+        Operator::LessOrEqual => order != Ordering::Greater,
+        Operator::Greater => order == Ordering::Greater,
+        _ => order != Ordering::Less,
+    })))
+}
+
+/// Overflow and division by zero give nothing.
+pub(super) fn arithmetic<'a>(
+    operator: Operator,
+    left: &Value<'a>,
+    right: &Value<'a>,
+) -> Result<Option<Value<'a>>, PathError> {
+    let mismatch = || {
+        let (left, right) = (left.type_name(), right.type_name());
+        PathError::new(format!("{left} and {right} cannot be combined by {}", name(operator)))
+    };
+    match (left, right) {
+        (Value::Integer(left), Value::Integer(right)) => match operator {
+            Operator::Add => return Ok(left.checked_add(*right).map(Value::Integer)),
+            Operator::Subtract => return Ok(left.checked_sub(*right).map(Value::Integer)),
+            Operator::Multiply => return Ok(left.checked_mul(*right).map(Value::Integer)),
+            Operator::Div => return Ok(left.checked_div(*right).map(Value::Integer)),
+            Operator::Mod => return Ok(left.checked_rem(*right).map(Value::Integer)),
+            _ => {}
+        },
+        (Value::String(left), Value::String(right)) if operator == Operator::Add => {
+            return Ok(Some(Value::String([left.as_ref(), right.as_ref()].concat().into())));
+        }
+        (Value::Date(_) | Value::DateTime(_) | Value::Time(_), Value::Quantity(amount))
+            if matches!(operator, Operator::Add | Operator::Subtract) =>
+        {
+            return move_date(operator, left, amount);
+        }
+        (Value::Quantity(left), Value::Quantity(right)) => {
+            return Ok(quantities(operator, left, right)
+                .ok_or_else(mismatch)?
+                .map(Value::Quantity));
+        }
+        (Value::Quantity(quantity), number) | (number, Value::Quantity(quantity))
+            if as_decimal(number).is_some() =>
+        {
+            let number =
+                Quantity { value: as_decimal(number).unwrap_or_default(), unit: "1".into() };
+            let found = match (left, operator) {
+                (_, Operator::Multiply) => quantities(operator, quantity, &number),
+                (Value::Quantity(_), Operator::Divide) => quantities(operator, quantity, &number),
+                _ => None,
+            };
+            return Ok(found.ok_or_else(mismatch)?.map(Value::Quantity));
+        }
+        _ => {}
+    }
+    let (Some(left), Some(right)) = (as_decimal(left), as_decimal(right)) else {
+        return Err(mismatch());
+    };
+    Ok(match operator {
+        Operator::Add => left.checked_add(right).map(Value::Decimal),
+        Operator::Subtract => left.checked_sub(right).map(Value::Decimal),
+        Operator::Multiply => left.checked_mul(right).map(Value::Decimal),
+        Operator::Divide => left.checked_div(right).map(Value::Decimal),
+        Operator::Mod => left.checked_rem(right).map(Value::Decimal),
+        _ => left.checked_div(right).and_then(|q| q.trunc().to_i64()).map(Value::Integer),
+    })
+}
+
+/// `None` if the operation has no meaning; `Some(None)` if it has no result.
+fn quantities<'a>(
+    operator: Operator,
+    left: &Quantity<'a>,
+    right: &Quantity<'a>,
+) -> Option<Option<Quantity<'a>>> {
+    let with = |value: Option<_>, unit: std::borrow::Cow<'a, str>| {
+        Some(value.map(|value| Quantity { value, unit }))
+    };
+    match operator {
+        Operator::Add | Operator::Subtract => {
+            let value = match left.unit == right.unit {
+                true => Some(right.value),
+                false => units::convert(right, &left.unit),
+            };
+            let Some(value) = value else { return Some(None) };
+            let sum = match operator {
+                Operator::Add => left.value.checked_add(value),
+                _ => left.value.checked_sub(value),
+            };
+            with(sum, left.unit.clone())
+        }
+        Operator::Multiply => with(
+            left.value.checked_mul(right.value),
+            units::combine(&left.unit, '.', &right.unit).into(),
+        ),
+        Operator::Divide => with(
+            left.value.checked_div(right.value),
+            units::combine(&left.unit, '/', &right.unit).into(),
+        ),
+        _ => None,
+    }
+}
+
+fn move_date<'a>(
+    operator: Operator,
+    date: &Value<'a>,
+    amount: &Quantity,
+) -> Result<Option<Value<'a>>, PathError> {
+    let Some(unit) = units::calendar_of(&amount.unit) else {
+        let reason = format!("a date cannot be moved by the unit \"{}\"", amount.unit);
+        return Err(PathError::new(reason));
+    };
+    let amount = if operator == Operator::Add { amount.value } else { -amount.value };
+    Ok(match date {
+        Value::Date(date) => date.add(amount, unit).map(Value::Date),
+        Value::DateTime(date) => date.add(amount, unit).map(Value::DateTime),
+        Value::Time(time) => time.add_to_time(amount, unit).map(Value::Time),
+        _ => None,
+    })
+}
+
+pub(super) fn negative<'a>(items: &[Value<'a>]) -> Evaluated<'a> {
+    let Some(item) = single(items)? else { return Ok(Vec::new()) };
+    Ok(match item.to_system() {
+        Value::Integer(value) => value.checked_neg().map(Value::Integer).into_iter().collect(),
+        Value::Decimal(value) => vec![Value::Decimal(-value)],
+        Value::Quantity(quantity) => {
+            vec![Value::Quantity(Quantity { value: -quantity.value, ..quantity })]
+        }
+        other => {
+            let reason = format!("{} has no negative", other.type_name());
+            return Err(PathError::new(reason));
+        }
+    })
+}
+
+/// The one item of a collection, or none.
+pub(super) fn single<'s, 'a>(items: &'s [Value<'a>]) -> Result<Option<&'s Value<'a>>, PathError> {
+    match items {
+        [] => Ok(None),
+        [item] => Ok(Some(item)),
+        _ => Err(PathError::new(format!("there are {} items where one is needed", items.len()))),
+    }
+}
+
+/// The truth of a collection: a single item that is no boolean counts as true.
+pub(super) fn boolean(items: &[Value]) -> Result<Option<bool>, PathError> {
+    Ok(single(items)?.map(|item| match item.to_system() {
+        Value::Boolean(value) => value,
+        _ => true,
+    }))
+}
+
+/// The text of a single string.
+pub(super) fn string(items: &[Value]) -> Result<Option<String>, PathError> {
+    let Some(item) = single(items)? else { return Ok(None) };
+    match item.to_system() {
+        Value::String(text) => Ok(Some(text.into_owned())),
+        // A date in a tree is a string in JSON, and is used as one where a string is needed.
+        other => match (item, item.as_str()) {
+            (Value::Node(_), Some(text)) => Ok(Some(text.into_owned())),
+            _ => Err(wrong_type(&other, "a string")),
+        },
+    }
+}
+
+/// The number of a single integer.
+pub(super) fn integer(items: &[Value]) -> Result<Option<i64>, PathError> {
+    let Some(item) = single(items)? else { return Ok(None) };
+    match item.to_system() {
+        Value::Integer(value) => Ok(Some(value)),
+        other => Err(wrong_type(&other, "an integer")),
+    }
+}
+
+pub(super) fn wrong_type(value: &Value, needed: &str) -> PathError {
+    PathError::new(format!("{} stands where {needed} is needed", value.type_name()))
+}
+
+fn name(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Add => "+",
+        Operator::Subtract => "-",
+        Operator::Multiply => "*",
+        Operator::Divide => "/",
+        Operator::Div => "div",
+        _ => "mod",
+    }
+}

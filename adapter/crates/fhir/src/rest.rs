@@ -1,0 +1,406 @@
+//! The grammar of a REST request: <https://hl7.org/fhir/R4/http.html>.
+//!
+//! The one place that knows FHIR's URLs. An HTTP request and an entry of a batch or transaction are
+//! read by the same function, so the two cannot differ. Conditional update, conditional delete,
+//! patch and history of types are not supported.
+
+use crate::definitions::Definitions;
+use crate::{Issue, IssueType, Json};
+
+/// The HTTP methods that FHIR uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// A request, whether it came by HTTP or inside a Bundle.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path below the FHIR base without a leading `/`, still percent-encoded.
+    pub path: String,
+    /// Query after `?`, still percent-encoded; empty when there is none.
+    pub query: String,
+    /// `If-Match`, as sent.
+    pub if_match: Option<String>,
+    /// `If-None-Exist`, as sent.
+    pub if_none_exist: Option<String>,
+    /// The resource in the body.
+    pub body: Option<Json>,
+    /// Parameters of a form body (`POST [type]/_search`), still percent-encoded.
+    pub form: Option<String>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub enum Interaction {
+    /// `GET metadata`.
+    Capabilities,
+    /// `GET [type]/[id]`.
+    Read {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// Logical id.
+        id: String,
+    },
+    /// `GET [type]/[id]/_history/[vid]`.
+    Vread {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// Logical id.
+        id: String,
+        /// Version, from 1.
+        version: i64,
+    },
+    /// `GET [type]/[id]/_history`.
+    History {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// Logical id.
+        id: String,
+        /// The query's parameters.
+        parameters: Vec<(String, String)>,
+    },
+    /// `GET [type]?…` or `POST [type]/_search`.
+    Search {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// The search parameters in order.
+        parameters: Vec<(String, String)>,
+    },
+    /// `POST [type]`.
+    Create {
+        /// The resource, whose type is that of the path.
+        resource: Json,
+        /// Search that must find nothing for the create to happen.
+        if_none_exist: Option<Vec<(String, String)>>,
+    },
+    /// `PUT [type]/[id]`.
+    Update {
+        /// The resource, whose type and id are those of the path.
+        resource: Json,
+        /// Version that must be the current one.
+        if_match: Option<i64>,
+    },
+    /// `DELETE [type]/[id]`.
+    Delete {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// Logical id.
+        id: String,
+        /// Version that must be the current one.
+        if_match: Option<i64>,
+    },
+    /// `POST` of a batch or transaction to the base.
+    Bundle(Json),
+    /// An operation (`$name`).
+    Operation {
+        /// Name without `$`.
+        name: String,
+        /// Resource type, when invoked on a type or an instance.
+        resource_type: Option<String>,
+        /// Logical id, when invoked on an instance.
+        id: Option<String>,
+        /// The query's parameters.
+        parameters: Vec<(String, String)>,
+        /// The body.
+        body: Option<Json>,
+    },
+}
+
+/// Why a request is no interaction.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// Nothing is at this path.
+    NotFound(Issue),
+    /// The path exists and knows these methods only.
+    MethodNotAllowed(&'static [&'static str]),
+    /// The request cannot be understood.
+    Invalid(Issue),
+    /// The request is FHIR, but not offered here.
+    NotSupported(Issue),
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// A [`Refusal`] that says what a client should do differently.
+pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction, Refusal> {
+    let parameters = decode_pairs(&request.query)?;
+    let steps = request
+        .path
+        .split('/')
+        .filter(|step| !step.is_empty())
+        .map(|step| decode(step, false))
+        .collect::<Result<Vec<String>, Refusal>>()?;
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    if let [of, ..] = steps.as_slice()
+        && !of.starts_with(['$', '_'])
+        && *of != "metadata"
+        && !definitions.is_resource(of)
+    {
+        return Err(Refusal::NotFound(Issue::error(
+            IssueType::NotSupported,
+            format!("\"{}\" is not a resource type of FHIR R4; types are written as in Patient.", shown(of)),
+        )));
+    }
+    let get = matches!(request.method, Method::Get | Method::Head);
+    match (steps.as_slice(), request.method) {
+        (["metadata"], Method::Get | Method::Head) => Ok(Interaction::Capabilities),
+        (["metadata"], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD"])),
+        ([], Method::Post) => bundle(request.body),
+        ([], _) => Err(Refusal::MethodNotAllowed(&["POST"])),
+        ([.., name], method) if name.starts_with('$') => {
+            operation(&steps, method, parameters, request.body)
+        }
+        ([of, "_search"], Method::Post) => {
+            let mut parameters = parameters;
+            parameters.extend(decode_pairs(request.form.as_deref().unwrap_or_default())?);
+            Ok(Interaction::Search { resource_type: (*of).into(), parameters })
+        }
+        ([_, "_search"], _) => Err(Refusal::MethodNotAllowed(&["POST"])),
+        ([of], _) if get => Ok(Interaction::Search { resource_type: (*of).into(), parameters }),
+        ([of], Method::Post) => {
+            let resource = typed_body(request.body, of)?;
+            let if_none_exist = request.if_none_exist.as_deref().map(|query| {
+                decode_pairs(query.split_once('?').map_or(query, |(_, query)| query))
+            });
+            Ok(Interaction::Create { resource, if_none_exist: if_none_exist.transpose()? })
+        }
+        ([_], Method::Put | Method::Delete | Method::Patch) => {
+            Err(Refusal::NotSupported(Issue::error(
+                IssueType::NotSupported,
+                "Conditional update, patch and delete are not offered; name the resource by its id.",
+            )))
+        }
+        ([of, id], Method::Put) => {
+            let id = checked_id(id)?;
+            let resource = typed_body(request.body, of)?;
+            match resource.get("id").map(Json::as_str) {
+                Some(Some(inside)) if inside == id => {}
+                Some(_) => {
+                    return Err(Refusal::Invalid(
+                        Issue::error(
+                            IssueType::Invalid,
+                            "The id in the body differs from the id in the URL; make them equal.",
+                        )
+                        .at(format!("{of}.id")),
+                    ));
+                }
+                None => {
+                    return Err(Refusal::Invalid(
+                        Issue::error(
+                            IssueType::Required,
+                            "The resource has no id; an update carries the id of its URL.",
+                        )
+                        .at(format!("{of}.id")),
+                    ));
+                }
+            }
+            Ok(Interaction::Update { resource, if_match: version_tag(request.if_match)? })
+        }
+        ([of, id], Method::Delete) => Ok(Interaction::Delete {
+            resource_type: (*of).into(),
+            id: checked_id(id)?,
+            if_match: version_tag(request.if_match)?,
+        }),
+        ([of, id], _) if get => {
+            Ok(Interaction::Read { resource_type: (*of).into(), id: checked_id(id)? })
+        }
+        ([_, _], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "PUT", "DELETE"])),
+        ([of, id, "_history"], _) if get => Ok(Interaction::History {
+            resource_type: (*of).into(),
+            id: checked_id(id)?,
+            parameters,
+        }),
+        ([of, id, "_history", version], _) if get => match version.parse() {
+            Ok(version) if version > 0 => Ok(Interaction::Vread {
+                resource_type: (*of).into(),
+                id: checked_id(id)?,
+                version,
+            }),
+            _ => Err(Refusal::NotFound(Issue::error(
+                IssueType::NotFound,
+                "There is no such version; versions here are whole numbers from 1.",
+            ))),
+        },
+        ([_, _, "_history"] | [_, _, "_history", _], _) => {
+            Err(Refusal::MethodNotAllowed(&["GET", "HEAD"]))
+        }
+        _ => Err(Refusal::NotFound(Issue::error(
+            IssueType::NotFound,
+            "There is nothing at this path of the FHIR service.",
+        ))),
+    }
+}
+
+/// Whether `id` follows R4's grammar of an id: 1 to 64 letters, digits, `-` and `.`.
+pub fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+}
+
+/// Splits a query at `&` and takes the percent-encoding away; `+` is a blank.
+///
+/// # Errors
+/// [`Refusal::Invalid`] when the encoding is broken or gives bytes that are not UTF-8.
+pub fn decode_pairs(query: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name, true)?, decode(value, true)?))
+        })
+        .collect()
+}
+
+/// Writes a query so that [`decode_pairs`] reads the same back.
+pub fn encode_pairs(pairs: &[(String, String)]) -> String {
+    let mut out = String::new();
+    for (name, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        encode(&mut out, name);
+        out.push('=');
+        encode(&mut out, value);
+    }
+    out
+}
+
+fn encode(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:/,*$".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+fn decode(text: &str, plus: bool) -> Result<String, Refusal> {
+    let invalid = || {
+        Refusal::Invalid(Issue::error(
+            IssueType::Invalid,
+            "The URL is not encoded correctly: after % two hexadecimal digits of UTF-8 text must follow.",
+        ))
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' if plus => b' ',
+            b'%' => {
+                let mut digit = || {
+                    let digit = char::from(rest.next()?).to_digit(16)?;
+                    u8::try_from(digit).ok()
+                };
+                let (high, low) = (digit().ok_or_else(invalid)?, digit().ok_or_else(invalid)?);
+                high * 16 + low
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| invalid())
+}
+
+fn checked_id(id: &str) -> Result<String, Refusal> {
+    if is_id(id) {
+        return Ok(id.to_owned());
+    }
+    Err(Refusal::Invalid(Issue::error(
+        IssueType::Value,
+        "This is not an id: 1 to 64 letters, digits, hyphens and points are allowed.",
+    )))
+}
+
+fn version_tag(header: Option<String>) -> Result<Option<i64>, Refusal> {
+    let Some(header) = header else { return Ok(None) };
+    let tag = header.trim();
+    let version = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').parse();
+    version.map(Some).map_err(|_| {
+        Refusal::Invalid(Issue::error(
+            IssueType::Value,
+            "If-Match cannot be read; send the ETag of the version you hold, for example W/\"3\".",
+        ))
+    })
+}
+
+fn typed_body(body: Option<Json>, expected: &str) -> Result<Json, Refusal> {
+    let Some(resource) = body else {
+        return Err(Refusal::Invalid(Issue::error(
+            IssueType::Required,
+            format!("The request has no body; send a {expected} resource."),
+        )));
+    };
+    match resource.str_at(&["resourceType"]) {
+        Some(found) if found == expected => Ok(resource),
+        Some(found) => Err(Refusal::Invalid(
+            Issue::error(
+                IssueType::Invalid,
+                format!(
+                    "The body is a {}, but the URL is that of a {expected}.",
+                    shown(found)
+                ),
+            )
+            .at("resourceType"),
+        )),
+        None => Err(Refusal::Invalid(
+            Issue::error(
+                IssueType::Structure,
+                "The body is no FHIR resource: the member resourceType is missing or is no text.",
+            )
+            .at("resourceType"),
+        )),
+    }
+}
+
+fn bundle(body: Option<Json>) -> Result<Interaction, Refusal> {
+    let bundle = typed_body(body, "Bundle")?;
+    match bundle.str_at(&["type"]) {
+        Some("batch" | "transaction") => Ok(Interaction::Bundle(bundle)),
+        _ => Err(Refusal::Invalid(
+            Issue::error(
+                IssueType::Value,
+                "A Bundle posted to the base must have the type batch or transaction.",
+            )
+            .at("Bundle.type"),
+        )),
+    }
+}
+
+fn operation(
+    steps: &[&str],
+    method: Method,
+    parameters: Vec<(String, String)>,
+    body: Option<Json>,
+) -> Result<Interaction, Refusal> {
+    if !matches!(method, Method::Get | Method::Head | Method::Post) {
+        return Err(Refusal::MethodNotAllowed(&["GET", "POST"]));
+    }
+    let (resource_type, id, name) = match steps {
+        [name] => (None, None, name),
+        [of, name] => (Some((*of).to_owned()), None, name),
+        [of, id, name] => (Some((*of).to_owned()), Some(checked_id(id)?), name),
+        _ => {
+            return Err(Refusal::NotFound(Issue::error(
+                IssueType::NotFound,
+                "There is nothing at this path of the FHIR service.",
+            )));
+        }
+    };
+    let name = name.trim_start_matches('$').to_owned();
+    Ok(Interaction::Operation { name, resource_type, id, parameters, body })
+}
+
+/// A name from outside, cut so that an answer stays short.
+fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
+}

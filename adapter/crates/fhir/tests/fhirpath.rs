@@ -1,0 +1,216 @@
+//! The official FHIRPath suite for R4 and our own cases.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use lumbar_fhir::Json;
+use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::path::{Context, Expression, PathError, Value, truth};
+
+const NOW: &str = "2026-03-02T10:42:00.000Z";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
+}
+
+fn shared() -> Option<PathBuf> {
+    let path = env::var_os("LUMBAR_SHARED").map_or(root().join("../shared"), PathBuf::from);
+    if path.is_dir() {
+        return Some(path);
+    }
+    println!("skipped: the shared reference data are not there");
+    None
+}
+
+fn json(path: &Path) -> Json {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Json::parse(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn evaluate<'a>(
+    definitions: &'a Definitions,
+    expression: &'a Expression,
+    resource: Option<&'a Json>,
+) -> Result<Vec<Value<'a>>, PathError> {
+    let focus: Vec<Value> = resource.into_iter().map(Value::node).collect();
+    let context = Context {
+        resource: focus.first().cloned(),
+        now: Some(NOW),
+        ..Context::new(definitions)
+    };
+    expression.evaluate(&context, &focus)
+}
+
+/// The text that the suite has for an item: `@` before dates, quantities with their unit.
+fn text(value: &Value) -> String {
+    match value.to_system() {
+        Value::String(text) => text.into_owned(),
+        Value::Boolean(value) => value.to_string(),
+        Value::Integer(value) => value.to_string(),
+        Value::Decimal(value) => value.to_string(),
+        Value::Date(date) | Value::DateTime(date) => format!("@{date}"),
+        Value::Time(time) => format!("@T{}", time.time_text()),
+        Value::Quantity(quantity) => format!("{} '{}'", quantity.value, quantity.unit),
+        other => other.to_json().to_string(),
+    }
+}
+
+/// Why the case fails, if it does.
+fn fault(case: &Json, definitions: &Definitions, inputs: &Path) -> Option<String> {
+    let input = case.str_at(&["input"]).map(|name| json(&inputs.join(name)));
+    let must_fail = case.str_at(&["invalid"]).is_some();
+    let parsed = Expression::parse(case.str_at(&["expression"]).unwrap_or_default());
+    let result = match &parsed {
+        Ok(expression) => {
+            let focus = input.as_ref().and_then(|json| json.str_at(&["resourceType"]));
+            expression
+                .check(definitions, focus)
+                .and_then(|()| evaluate(definitions, expression, input.as_ref()))
+        }
+        Err(error) => Err(error.clone()),
+    };
+    let items = match result {
+        Err(_) if must_fail => return None,
+        Err(error) => return Some(format!("error: {error}")),
+        Ok(items) if must_fail => return Some(format!("{:?} instead of an error", texts(&items))),
+        Ok(items) => items,
+    };
+    if case.get("predicate").and_then(Json::as_bool) == Some(true) {
+        return (truth(&items) != Ok(true)).then(|| "is not true".to_string());
+    }
+    let wanted: Vec<&str> = case.list("outputs").iter().filter_map(|o| o.str_at(&["value"])).collect();
+    let mut wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let mut found = texts(&items);
+    if case.get("ordered").and_then(Json::as_bool) == Some(false) {
+        wanted.sort();
+        found.sort();
+    }
+    if found != wanted {
+        return Some(format!("{found:?} instead of {wanted:?}"));
+    }
+    for (item, output) in items.iter().zip(case.list("outputs")) {
+        let Some(wanted) = output.str_at(&["type"]) else { continue };
+        let name = item.type_name();
+        let name = name.strip_prefix("System.").unwrap_or(name);
+        if !name.eq_ignore_ascii_case(wanted) {
+            return Some(format!("type {name} instead of {wanted}"));
+        }
+    }
+    None
+}
+
+fn texts(items: &[Value]) -> Vec<String> {
+    items.iter().map(text).collect()
+}
+
+/// Cases that are known to fail: name, kind (`feature`, `bug` or `wont-fix`) and reason.
+fn exclusions() -> BTreeMap<String, String> {
+    let path = root().join("fixtures/fhirpath/exclusions.tsv");
+    let table = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        assert!(
+            matches!(fields[..], [_, "feature" | "bug" | "wont-fix", reason] if !reason.is_empty()),
+            "exclusions.tsv: {line}"
+        );
+        (fields[0].to_string(), fields[1].to_string())
+    };
+    table.lines().skip(1).map(row).collect()
+}
+
+#[test]
+fn the_official_suite() {
+    let Some(shared) = shared() else { return };
+    let folder = shared.join("conformance/fhirpath");
+    let suite = json(&folder.join("tests-fhir-r4.json"));
+    let definitions = Definitions::r4();
+    let excluded = exclusions();
+    let mut wrong = Vec::new();
+    let mut failed = 0;
+    for case in suite.list("cases") {
+        let id = case.str_at(&["id"]).unwrap_or_default();
+        let fault = fault(case, &definitions, &folder);
+        failed += usize::from(fault.is_some());
+        match (fault, excluded.contains_key(id)) {
+            (Some(fault), false) => {
+                let expression = case.str_at(&["expression"]).unwrap_or_default();
+                wrong.push(format!("{id}: {expression}: {fault}"));
+            }
+            (None, true) => wrong.push(format!("{id} passes: take it out of exclusions.tsv")),
+            _ => {}
+        }
+    }
+    let count = suite.list("cases").len();
+    println!("{} of {count} official cases pass", count - failed);
+    let unknown = excluded.keys().filter(|id| {
+        !suite.list("cases").iter().any(|case| case.str_at(&["id"]) == Some(id))
+    });
+    wrong.extend(unknown.map(|id| format!("{id}: there is no such case")));
+    assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn our_own_cases() {
+    let cases = json(&root().join("fixtures/fhirpath/cases.json"));
+    let definitions = Definitions::r4();
+    let mut wrong = Vec::new();
+    let mut resource = Json::Null;
+    for case in cases.as_array().unwrap_or_default() {
+        if let Some(input) = case.get("input") {
+            resource = input.clone();
+            continue;
+        }
+        let text = case.str_at(&["expression"]).unwrap_or_default();
+        let result = Expression::parse(text).and_then(|expression| {
+            let items = evaluate(&definitions, &expression, Some(&resource))?;
+            Ok(items.iter().map(Value::to_json).collect::<Vec<Json>>())
+        });
+        match (result, case.get("result")) {
+            (Ok(items), Some(wanted)) if Some(items.as_slice()) == wanted.as_array() => {}
+            (Err(_), None) => {}
+            (Ok(items), wanted) => wrong.push(format!("{text}: {items:?} instead of {wanted:?}")),
+            (Err(error), _) => wrong.push(format!("{text}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Expressions of the standard that name an element which their type does not have.
+const WRONG_IN_R4: [&str; 1] = ["ChargeItemDefinition cid-0"];
+
+#[test]
+fn the_expressions_of_the_standard_name_elements_that_exist() {
+    let definitions = Definitions::r4();
+    let mut wrong = Vec::new();
+    for kind in definitions.types() {
+        for parameter in definitions.search_parameters(kind.name) {
+            let Some(expression) = &parameter.expression else { continue };
+            if let Err(error) = expression.check(&definitions, Some(kind.name)) {
+                wrong.push(format!("{}: {}: {error}", parameter.url, expression.text()));
+            }
+        }
+        let own = kind.invariants.iter().map(|invariant| (vec![kind.name], invariant));
+        let of_elements = kind.elements.iter().flat_map(|element| {
+            let contents = element.types.iter().filter_map(|kind| definitions.content(kind));
+            let names: Vec<&str> = contents.map(|content| content.name).collect();
+            element.invariants.iter().map(move |invariant| (names.clone(), invariant))
+        });
+        for (names, invariant) in own.chain(of_elements) {
+            let text = invariant.expression;
+            let expression = match Expression::parse(text) {
+                Ok(expression) => expression,
+                Err(error) => {
+                    wrong.push(format!("{} {}: {text}: {error}", kind.name, invariant.key));
+                    continue;
+                }
+            };
+            // An invariant of a choice may be about one of its types only.
+            if !names.iter().any(|name| expression.check(&definitions, Some(name)).is_ok()) {
+                wrong.push(format!("{} {}: {text}", kind.name, invariant.key));
+            }
+        }
+    }
+    wrong.retain(|fault| !WRONG_IN_R4.iter().any(|known| fault.starts_with(known)));
+    assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}

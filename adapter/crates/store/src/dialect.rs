@@ -1,0 +1,397 @@
+//! All that differs between SQLite and PostgreSQL, so that every other file is written once.
+//!
+//! Statements use `$1` placeholders in the subset of SQL that both read. This is no general layer
+//! over databases: it knows the four kinds of value that the schema has.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{
+    Arguments, AssertSqlSafe, ColumnIndex, Connection, Decode, PgConnection, Postgres, Row as _,
+    Sqlite, SqliteConnection, Type,
+};
+
+use crate::{Error, Options};
+
+/// A value bound to a placeholder.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Int(i64),
+    Real(f64),
+    Text(Option<Arc<str>>),
+    Bytes(Arc<[u8]>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Int(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Value {
+        Value::Real(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Value {
+        Value::Text(Some(value.into()))
+    }
+}
+
+impl From<&Option<Arc<str>>> for Value {
+    fn from(value: &Option<Arc<str>>) -> Value {
+        Value::Text(value.clone())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Value {
+        Value::Bytes(value.into())
+    }
+}
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The function that gives the place of its second text in its first, from 1, or 0.
+    pub(crate) fn position(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "instr",
+            Dialect::Postgres => "strpos",
+        }
+    }
+
+    /// `rows` tuples of `columns` placeholders. SQLite finds the number of a numbered placeholder
+    /// by going through all of them, so there they stay anonymous.
+    pub(crate) fn tuples(self, rows: usize, columns: usize) -> String {
+        let mut text = String::with_capacity(rows * columns * 6);
+        for row in 0..rows {
+            text.push_str(if row == 0 { "(" } else { ",(" });
+            for column in 0..columns {
+                if column > 0 {
+                    text.push(',');
+                }
+                match self {
+                    Dialect::Sqlite => text.push('?'),
+                    Dialect::Postgres => {
+                        text.push('$');
+                        text.push_str(&(row * columns + column + 1).to_string());
+                    }
+                }
+            }
+            text.push(')');
+        }
+        text
+    }
+}
+
+/// Connections to one database.
+#[derive(Clone, Debug)]
+pub(crate) enum Pool {
+    Sqlite(sqlx::SqlitePool),
+    Postgres(sqlx::PgPool),
+}
+
+/// The connections of one store: one to write with, and those to read with. They are the same
+/// pool where the database lives in memory, because there it lives in its only connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Pools {
+    pub(crate) write: Pool,
+    pub(crate) read: Pool,
+    pub(crate) shared: bool,
+}
+
+impl Pools {
+    pub(crate) async fn open(url: &str, options: &Options) -> Result<Pools, Error> {
+        match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+            "sqlite" => Pools::sqlite(url, options).await,
+            "postgres" | "postgresql" => Pools::postgres(url, options).await,
+            _ => Err(Error::Url(without_secrets(url))),
+        }
+    }
+
+    async fn sqlite(url: &str, options: &Options) -> Result<Pools, Error> {
+        let connect = SqliteConnectOptions::from_str(url)
+            .map_err(|_| Error::Url(url.into()))?
+            .create_if_missing(true)
+            .foreign_keys(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(options.wait)
+            .pragma("temp_store", "memory")
+            .pragma("cache_size", "-32768")
+            .pragma("wal_autocheckpoint", "8000")
+            .pragma("journal_size_limit", "67108864");
+        let pool = |size| {
+            PoolOptions::<Sqlite>::new()
+                .max_connections(size)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .acquire_timeout(options.wait)
+                .test_before_acquire(false)
+        };
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            let pool = Pool::Sqlite(pool(1).connect_with(connect).await?);
+            return Ok(Pools { write: pool.clone(), read: pool, shared: true });
+        }
+        // Values like identifiers are inserted all over their index: the more of it stays in
+        // memory, the fewer pages are read to be written.
+        let writer = connect.clone().pragma("cache_size", "-131072");
+        let write = pool(1).connect_with(writer).await?;
+        let read = pool(options.readers.max(1)).connect_lazy_with(connect.read_only(true));
+        Ok(Pools { write: Pool::Sqlite(write), read: Pool::Sqlite(read), shared: false })
+    }
+
+    async fn postgres(url: &str, options: &Options) -> Result<Pools, Error> {
+        let connect = PgConnectOptions::from_str(url)
+            .map_err(|_| Error::Url(without_secrets(url)))?
+            .application_name("lumbar");
+        let pool = |size| {
+            PoolOptions::<Postgres>::new()
+                .max_connections(size)
+                .acquire_timeout(options.wait)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > Duration::from_secs(1) {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
+        };
+        // How many rows a value has differs by orders of magnitude, so one plan for all values
+        // of a search would be wrong for most.
+        let search = connect.clone().options([("plan_cache_mode", "force_custom_plan")]);
+        let durable = connect.options([("synchronous_commit", "on")]);
+        let write = pool(1).connect_with(durable).await?;
+        let read = pool(options.readers.max(1)).connect_lazy_with(search);
+        Ok(Pools { write: Pool::Postgres(write), read: Pool::Postgres(read), shared: false })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// The url up to its last `@` may hold a password.
+fn without_secrets(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+impl Pool {
+    pub(crate) async fn acquire(&self) -> Result<Link, Error> {
+        Ok(match self {
+            Pool::Sqlite(pool) => Link::Sqlite(pool.acquire().await?),
+            Pool::Postgres(pool) => Link::Postgres(pool.acquire().await?),
+        })
+    }
+
+    /// Runs one statement on a connection of its own.
+    pub(crate) async fn fetch(
+        &self,
+        sql: impl Into<Arc<str>>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let mut link = self.acquire().await?;
+        link.session().fetch(sql, values).await
+    }
+
+    async fn close(&self) {
+        match self {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// One connection.
+pub(crate) enum Link {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Link {
+    pub(crate) fn session(&mut self) -> Session<'_> {
+        match self {
+            Link::Sqlite(link) => Session::Sqlite(link),
+            Link::Postgres(link) => Session::Postgres(link),
+        }
+    }
+
+    /// Begins a transaction that may write. It is rolled back when dropped.
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        Ok(match self {
+            Link::Sqlite(link) => Transaction::Sqlite(link.begin_with("BEGIN IMMEDIATE").await?),
+            Link::Postgres(link) => Transaction::Postgres(link.begin().await?),
+        })
+    }
+}
+
+/// A transaction on one connection.
+pub(crate) enum Transaction<'c> {
+    Sqlite(sqlx::Transaction<'c, Sqlite>),
+    Postgres(sqlx::Transaction<'c, Postgres>),
+}
+
+impl Transaction<'_> {
+    pub(crate) fn session(&mut self) -> Session<'_> {
+        match self {
+            Transaction::Sqlite(transaction) => Session::Sqlite(transaction),
+            Transaction::Postgres(transaction) => Session::Postgres(transaction),
+        }
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        Ok(match self {
+            Transaction::Sqlite(transaction) => transaction.commit().await?,
+            Transaction::Postgres(transaction) => transaction.commit().await?,
+        })
+    }
+
+    pub(crate) async fn rollback(self) -> Result<(), Error> {
+        Ok(match self {
+            Transaction::Sqlite(transaction) => transaction.rollback().await?,
+            Transaction::Postgres(transaction) => transaction.rollback().await?,
+        })
+    }
+}
+
+/// A borrowed connection on which statements run one after the other.
+pub(crate) enum Session<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl Session<'_> {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Session::Sqlite(_) => Dialect::Sqlite,
+            Session::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Runs a statement and gives its rows. The text must not hold foreign values: they are bound.
+    pub(crate) async fn fetch(
+        &mut self,
+        sql: impl Into<Arc<str>>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let sql = AssertSqlSafe(sql.into());
+        Ok(match self {
+            Session::Sqlite(connection) => {
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                let rows = query.fetch_all(&mut **connection).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Session::Postgres(connection) => {
+                let query = sqlx::query_with(sql, arguments::<PgArguments>(values)?);
+                let rows = query.fetch_all(&mut **connection).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Runs a statement and gives the number of rows it changed.
+    pub(crate) async fn execute(
+        &mut self,
+        sql: impl Into<Arc<str>>,
+        values: Vec<Value>,
+    ) -> Result<u64, Error> {
+        let sql = AssertSqlSafe(sql.into());
+        Ok(match self {
+            Session::Sqlite(connection) => {
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                query.execute(&mut **connection).await?.rows_affected()
+            }
+            Session::Postgres(connection) => {
+                let query = sqlx::query_with(sql, arguments::<PgArguments>(values)?);
+                query.execute(&mut **connection).await?.rows_affected()
+            }
+        })
+    }
+}
+
+fn arguments<A: Arguments>(values: Vec<Value>) -> Result<A, Error>
+where
+    i64: for<'q> sqlx::Encode<'q, A::Database> + Type<A::Database>,
+    f64: for<'q> sqlx::Encode<'q, A::Database> + Type<A::Database>,
+    Option<Arc<str>>: for<'q> sqlx::Encode<'q, A::Database> + Type<A::Database>,
+    Arc<[u8]>: for<'q> sqlx::Encode<'q, A::Database> + Type<A::Database>,
+{
+    let mut arguments = A::default();
+    arguments.reserve(values.len(), 0);
+    for value in values {
+        match value {
+            Value::Int(value) => arguments.add(value),
+            Value::Real(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value),
+            Value::Bytes(value) => arguments.add(value),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// One row of a result.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    fn get<'r, T>(&'r self, column: usize) -> Result<T, Error>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
+        usize: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
+    {
+        Ok(match self {
+            Row::Sqlite(row) => row.try_get(column)?,
+            Row::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    pub(crate) fn int(&self, column: usize) -> Result<i64, Error> {
+        self.get(column)
+    }
+
+    pub(crate) fn int_or_null(&self, column: usize) -> Result<Option<i64>, Error> {
+        self.get(column)
+    }
+
+    pub(crate) fn real_or_null(&self, column: usize) -> Result<Option<f64>, Error> {
+        self.get(column)
+    }
+
+    pub(crate) fn text(&self, column: usize) -> Result<&str, Error> {
+        self.get(column)
+    }
+
+    pub(crate) fn text_or_null(&self, column: usize) -> Result<Option<&str>, Error> {
+        self.get(column)
+    }
+
+    pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], Error> {
+        self.get(column)
+    }
+}
+
+/// How long to wait for a connection, a place in the queue or a lock, unless told otherwise.
+pub(crate) const WAIT: Duration = Duration::from_secs(10);

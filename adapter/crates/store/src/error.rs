@@ -1,0 +1,57 @@
+//! What can stop the store.
+
+use std::sync::Arc;
+
+/// Why the store did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The resource is not at the expected version, or a guard's query gives other ids (then `id`
+    /// is empty). Nothing of the commit is stored.
+    #[error("{resource_type}/{id} is not in the expected state")]
+    Conflict {
+        /// Type of the resource, or of the guard's query.
+        resource_type: String,
+        /// Its logical id.
+        id: String,
+    },
+    /// Too many writes are waiting. Nothing is stored; trying again later may help.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The database cannot be reached or the store is closed. A write that fails so may or may
+    /// not be stored.
+    #[error("the database is not available")]
+    Unavailable(#[source] Option<Arc<sqlx::Error>>),
+    /// The page cursor is not one that this query gave.
+    #[error("the page cursor is not valid")]
+    Cursor,
+    /// The search condition is nested too deeply or names too many values.
+    #[error("the search is too complex")]
+    TooComplex,
+    /// The database url is of no known kind.
+    #[error("database url {0:?}: expected sqlite:PATH, sqlite::memory: or postgres://…")]
+    Url(String),
+    /// The schema could not be brought up to date.
+    #[error("the database schema could not be brought up to date")]
+    Migrate(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// The database refused a statement, or holds a value this version does not know.
+    #[error("the database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        use sqlx::Error as E;
+        match error {
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Error::Unavailable(Some(Arc::new(error)))
+            }
+            error => Error::Database(Arc::new(error)),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Error {
+        Error::Migrate(Arc::new(error))
+    }
+}

@@ -1,0 +1,147 @@
+//! Resources: read, find, commit.
+
+use std::sync::Arc;
+
+use lumbar_fhir::datetime::Micros;
+use lumbar_fhir::search::Query;
+
+use crate::commit::{AuditRow, Commit, Method};
+use crate::dialect::{Pool, Row, Value};
+use crate::names::{Fresh, Names};
+use crate::writer::Writer;
+use crate::{Error, search};
+
+/// One stored version of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Resource type.
+    pub resource_type: String,
+    /// Logical id.
+    pub id: String,
+    /// `meta.versionId`, a positive number.
+    pub version: i64,
+    /// `meta.lastUpdated`.
+    pub last_updated: Micros,
+    /// What made this version.
+    pub method: Method,
+    /// The JSON text as it was given; `None` when this version is a deletion.
+    pub body: Option<Arc<str>>,
+}
+
+/// One page of matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The matches, in the order asked for; never deleted ones.
+    pub matches: Vec<Stored>,
+    /// Where the next page begins; `None` on the last page.
+    pub next: Option<String>,
+    /// How many matches there are in all: when asked for, or when the first page holds all.
+    pub total: Option<u64>,
+}
+
+/// The handle on resources.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    pub(crate) pool: Pool,
+    pub(crate) names: Arc<Names>,
+    pub(crate) writer: Writer,
+}
+
+impl Resources {
+    /// The current version, which may be a deletion; `None` when there never was one.
+    pub async fn read(&self, resource_type: &str, id: &str) -> Result<Option<Stored>, Error> {
+        let sql = "SELECT id, version, last_updated, method, body FROM resource \
+                   WHERE type_id = (SELECT type_id FROM resource_type WHERE name = $1) AND id = $2";
+        let values = vec![clean(resource_type), clean(id)];
+        let rows = self.pool.fetch(sql, values).await?;
+        rows.first().map(|row| stored(resource_type, row, 0)).transpose()
+    }
+
+    /// One version; `None` when there is no such version.
+    pub async fn vread(
+        &self,
+        resource_type: &str,
+        id: &str,
+        version: i64,
+    ) -> Result<Option<Stored>, Error> {
+        let before = version.checked_add(1);
+        let newest = self.history(resource_type, id, before, 1).await?;
+        Ok(newest.into_iter().find(|found| found.version == version))
+    }
+
+    /// The versions below `before_version`, or all, newest first; at most `count`.
+    pub async fn history(
+        &self,
+        resource_type: &str,
+        id: &str,
+        before_version: Option<i64>,
+        count: usize,
+    ) -> Result<Vec<Stored>, Error> {
+        let sql = "WITH wanted AS (SELECT row_id, id FROM resource \
+                   WHERE type_id = (SELECT type_id FROM resource_type WHERE name = $1) AND id = $2) \
+                   SELECT w.id, r.version, r.last_updated, r.method, r.body \
+                   FROM wanted w JOIN resource r ON r.row_id = w.row_id WHERE r.version < $3 \
+                   UNION ALL SELECT w.id, h.version, h.last_updated, h.method, h.body \
+                   FROM wanted w JOIN history h ON h.row_id = w.row_id WHERE h.version < $3 \
+                   ORDER BY 2 DESC LIMIT $4";
+        let values = vec![
+            clean(resource_type),
+            clean(id),
+            before_version.unwrap_or(i64::MAX).into(),
+            i64::try_from(count).unwrap_or(i64::MAX).into(),
+        ];
+        let rows = self.pool.fetch(sql, values).await?;
+        rows.iter().map(|row| stored(resource_type, row, 0)).collect()
+    }
+
+    /// One page of what a query finds.
+    ///
+    /// Errors: [`Error::Cursor`] when the cursor is not one of this query's, and
+    /// [`Error::TooComplex`].
+    pub async fn search(&self, query: &Query) -> Result<Page, Error> {
+        let mut link = self.pool.acquire().await?;
+        let mut learned = Fresh::default();
+        let page = search::run(&mut link.session(), &self.names, &mut learned, query).await;
+        self.names.publish(learned);
+        page
+    }
+
+    /// Writes all of a commit or nothing; when this returns `Ok` it survives a crash.
+    ///
+    /// Errors: [`Error::Conflict`] when an expectation or a guard fails.
+    pub async fn commit(&self, commit: Commit) -> Result<(), Error> {
+        self.writer.commit(commit).await
+    }
+
+    /// Audit entries after the one numbered `after` (0: from the first), oldest first, with their
+    /// numbers; at most `count`.
+    pub async fn audit(&self, after: i64, count: usize) -> Result<Vec<(i64, AuditRow)>, Error> {
+        let sql = "SELECT audit_id, recorded, body FROM audit WHERE audit_id > $1 \
+                   ORDER BY audit_id LIMIT $2";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let rows = self.pool.fetch(sql, vec![after.into(), count.into()]).await?;
+        let entry = |row: &Row| {
+            let entry = AuditRow { recorded: row.int(1)?, body: row.text(2)?.into() };
+            Ok((row.int(0)?, entry))
+        };
+        rows.iter().map(entry).collect()
+    }
+}
+
+/// A text from outside that is compared with stored ones. No stored one holds a NUL, and
+/// PostgreSQL would refuse it.
+pub(crate) fn clean(text: &str) -> Value {
+    text.replace('\0', "\u{fffd}").as_str().into()
+}
+
+/// The version that a row holds from `column` on: id, version, last_updated, method, body.
+pub(crate) fn stored(resource_type: &str, row: &Row, column: usize) -> Result<Stored, Error> {
+    Ok(Stored {
+        resource_type: resource_type.to_owned(),
+        id: row.text(column)?.to_owned(),
+        version: row.int(column + 1)?,
+        last_updated: row.int(column + 2)?,
+        method: Method::from_number(row.int(column + 3)?)?,
+        body: row.text_or_null(column + 4)?.map(Into::into),
+    })
+}

@@ -1,0 +1,30 @@
+//! Brings the schema up to date: numbered files, forward only, never edited once released.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use crate::Error;
+use crate::dialect::Pool;
+
+/// Number, name, text for SQLite, text for PostgreSQL.
+const FILES: [(i64, &str, &str, &str); 1] = [(
+    1,
+    "first",
+    include_str!("../migrations/sqlite/0001_first.sql"),
+    include_str!("../migrations/postgres/0001_first.sql"),
+)];
+
+pub(crate) async fn migrate(pool: &Pool) -> Result<(), Error> {
+    let migrator = |pick: fn(&'static str, &'static str) -> &'static str| {
+        let file = |&(number, name, sqlite, postgres): &(i64, &'static str, _, _)| {
+            let sql = AssertSqlSafe(pick(sqlite, postgres)).into_sql_str();
+            Migration::new(number, name.into(), MigrationType::Simple, sql, false)
+        };
+        Migrator::with_migrations(FILES.iter().map(file).collect())
+    };
+    match pool {
+        Pool::Sqlite(pool) => migrator(|sqlite, _| sqlite).run(pool).await?,
+        Pool::Postgres(pool) => migrator(|_, postgres| postgres).run(pool).await?,
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use lumbar_store::{Job, Jobs, NewJob, State, Store};
+
+use crate::on_each;
+
+const LEASE: Duration = Duration::from_micros(100);
+
+fn new(key: &str, destination: &str, not_before: i64) -> NewJob {
+    NewJob {
+        kind: "send".into(),
+        key: key.into(),
+        destination: destination.into(),
+        body: format!("body of {key}").into(),
+        not_before,
+    }
+}
+
+async fn claim(jobs: &Jobs, now: i64) -> Option<Job> {
+    jobs.claim("w", now, LEASE).await.unwrap()
+}
+
+async fn claimed(jobs: &Jobs, now: i64) -> String {
+    claim(jobs, now).await.map_or("-".into(), |job| job.key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_destination_run_in_order() {
+    on_each(async |store: &Store| {
+        let jobs = &store.jobs;
+        let list = vec![new("a1", "a", 5), new("a2", "a", 1), new("b1", "b", 9), new("x", "", 7)];
+        jobs.enqueue(list).await.unwrap();
+        jobs.enqueue(vec![new("a1", "c", 0)]).await.unwrap();
+        assert_eq!(jobs.list(State::Waiting, 0, 9).await.unwrap().len(), 4);
+        assert_eq!(claimed(jobs, 4).await, "-", "a2 waits for a1, which waits for its time");
+        let first = claim(jobs, 20).await.unwrap();
+        assert_eq!((&*first.key, &*first.body, first.attempts), ("a1", "body of a1", 1));
+        assert_eq!(claimed(jobs, 20).await, "x");
+        assert_eq!(claimed(jobs, 20).await, "b1");
+        assert_eq!(claimed(jobs, 20).await, "-");
+        assert!(jobs.retry(&first, 50, "503").await.unwrap());
+        assert_eq!(claimed(jobs, 49).await, "-", "a2 still waits for a1");
+        let first = claim(jobs, 50).await.unwrap();
+        assert_eq!((&*first.key, first.attempts), ("a1", 2));
+        assert!(jobs.give_up(&first, "410").await.unwrap());
+        let given_up = &jobs.list(State::GivenUp, 0, 9).await.unwrap()[0];
+        assert_eq!((&*given_up.job.key, &*given_up.reason), ("a1", "410"));
+        let second = claim(jobs, 50).await.unwrap();
+        assert_eq!(second.key, "a2");
+        assert!(jobs.done(&second).await.unwrap());
+        assert!(!jobs.done(&second).await.unwrap(), "it is done already");
+        assert_eq!(jobs.list(State::Running, 0, 9).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_lease_lets_another_worker_in() {
+    on_each(async |store: &Store| {
+        let jobs = &store.jobs;
+        jobs.enqueue(vec![new("a", "d", 0)]).await.unwrap();
+        let slow = claim(jobs, 0).await.unwrap();
+        assert_eq!(claimed(jobs, 99).await, "-");
+        let other = claim(jobs, 100).await.unwrap();
+        assert_eq!((other.id, other.attempts), (slow.id, 2));
+        assert!(!jobs.done(&slow).await.unwrap());
+        assert!(!jobs.retry(&slow, 0, "late").await.unwrap());
+        assert!(jobs.done(&other).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_job_is_claimed_by_one_worker() {
+    on_each(async |store: &Store| {
+        let list = (0..50).map(|number| new(&number.to_string(), "", 0)).collect();
+        store.jobs.enqueue(list).await.unwrap();
+        let mut workers = Vec::new();
+        for worker in 0..4 {
+            let jobs = store.jobs.clone();
+            workers.push(tokio::spawn(async move {
+                let mut mine = Vec::new();
+                while let Some(job) = jobs.claim(&worker.to_string(), 1, LEASE).await.unwrap() {
+                    assert!(jobs.done(&job).await.unwrap());
+                    mine.push(job.id);
+                }
+                mine
+            }));
+        }
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(worker.await.unwrap());
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 50);
+        assert_eq!(store.jobs.list(State::Done, 0, 99).await.unwrap().len(), 50);
+    })
+    .await;
+}

@@ -1,0 +1,241 @@
+use lumbar_fhir::search::{Bound, Condition, Query};
+use lumbar_store::{AuditRow, Change, Commit, Error, Guard, Method, NewJob, State, Store};
+
+use crate::{change, commit, deletion, fresh, on_each, open};
+
+fn is_conflict(result: Result<(), Error>, id: &str) -> bool {
+    matches!(result, Err(Error::Conflict { id: of, .. }) if of == id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_can_be_read_one_by_one_and_together() {
+    on_each(async |store: &Store| {
+        let resources = &store.resources;
+        assert_eq!(resources.read("Patient", "p").await.unwrap(), None);
+        resources.commit(commit([change("Patient", "p", 1, &[])])).await.unwrap();
+        resources.commit(commit([change("Patient", "p", 2, &[])])).await.unwrap();
+        resources.commit(commit([deletion("Patient", "p", 3)])).await.unwrap();
+        resources.commit(commit([change("Patient", "p", 4, &[])])).await.unwrap();
+        resources.commit(commit([change("Group", "p", 1, &[])])).await.unwrap();
+
+        let now = resources.read("Patient", "p").await.unwrap().unwrap();
+        assert_eq!((now.version, now.last_updated, now.method), (4, 4000, Method::Update));
+        assert_eq!(now.body.as_deref(), Some(r#"{"id":"p","version":4}"#));
+        let first = resources.vread("Patient", "p", 1).await.unwrap().unwrap();
+        assert_eq!((first.version, first.method), (1, Method::Create));
+        let gone = resources.vread("Patient", "p", 3).await.unwrap().unwrap();
+        assert_eq!((gone.method, gone.body), (Method::Delete, None));
+        assert_eq!(resources.vread("Patient", "p", 5).await.unwrap(), None);
+        assert_eq!(resources.vread("Patient", "p", i64::MAX).await.unwrap(), None);
+        assert_eq!(resources.vread("Patient", "p\0", 1).await.unwrap(), None);
+
+        let versions = async |before, count| -> Vec<i64> {
+            let found = resources.history("Patient", "p", before, count).await.unwrap();
+            found.iter().map(|version| version.version).collect()
+        };
+        assert_eq!(versions(None, 10).await, [4, 3, 2, 1]);
+        assert_eq!(versions(None, 2).await, [4, 3]);
+        assert_eq!(versions(Some(3), 10).await, [2, 1]);
+        assert!(resources.history("Observation", "p", None, 10).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_expectation_stores_nothing_of_its_commit() {
+    on_each(async |store: &Store| {
+        let resources = &store.resources;
+        resources.commit(commit([change("Patient", "a", 1, &[])])).await.unwrap();
+        let job = NewJob {
+            kind: "k".into(),
+            key: "j".into(),
+            destination: String::new(),
+            body: "".into(),
+            not_before: 0,
+        };
+        let both = Commit {
+            changes: vec![
+                change("Patient", "new", 1, &[("name", "x")]),
+                change("Patient", "a", 1, &[]),
+            ],
+            jobs: vec![job],
+            audit: vec![AuditRow { recorded: 1, body: "audit".into() }],
+            guards: Vec::new(),
+        };
+        assert!(is_conflict(resources.commit(both.clone()).await, "a"));
+        assert_eq!(resources.read("Patient", "new").await.unwrap(), None);
+        assert!(store.jobs.list(State::Waiting, 0, 10).await.unwrap().is_empty());
+        assert!(resources.audit(0, 10).await.unwrap().is_empty());
+
+        let mended = Commit { changes: both.changes[..1].to_vec(), ..both };
+        resources.commit(mended).await.unwrap();
+        assert_eq!(store.jobs.list(State::Waiting, 0, 10).await.unwrap().len(), 1);
+        assert_eq!(resources.audit(0, 10).await.unwrap()[0].1.body.as_ref(), "audit");
+
+        // Versions must grow, and a deleted resource is still expected at its version.
+        let back = Change { expected: Some(1), ..change("Patient", "a", 1, &[]) };
+        assert!(is_conflict(resources.commit(commit([back])).await, "a"));
+        let absent = change("Patient", "absent", 2, &[]);
+        assert!(is_conflict(resources.commit(commit([absent])).await, "absent"));
+        resources.commit(commit([deletion("Patient", "a", 2)])).await.unwrap();
+        assert!(is_conflict(resources.commit(commit([change("Patient", "a", 1, &[])])).await, "a"));
+        resources.commit(commit([change("Patient", "a", 3, &[])])).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_commit_may_change_a_resource_more_than_once() {
+    on_each(async |store: &Store| {
+        let versions = (1..=3).map(|version| change("Patient", "a", version, &[]));
+        store.resources.commit(commit(versions)).await.unwrap();
+        let versions = (4..=5).map(|version| change("Patient", "a", version, &[]));
+        store.resources.commit(commit(versions)).await.unwrap();
+        let found = store.resources.history("Patient", "a", None, 10).await.unwrap();
+        let found: Vec<i64> = found.iter().map(|found| found.version).collect();
+        assert_eq!(found, [5, 4, 3, 2, 1]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_rivals_one_wins_and_bystanders_are_untouched() {
+    on_each(async |store: &Store| {
+        let mut tasks = Vec::new();
+        for number in 0..60 {
+            let resources = store.resources.clone();
+            tasks.push(tokio::spawn(async move {
+                let own = change("Patient", &format!("own{number}"), 1, &[]);
+                let rival = change("Patient", "rival", 1, &[("name", &number.to_string())]);
+                let changes = if number % 2 == 0 { vec![own] } else { vec![own, rival] };
+                resources.commit(commit(changes)).await
+            }));
+        }
+        let mut winners = 0;
+        for (number, task) in tasks.into_iter().enumerate() {
+            let result = task.await.unwrap();
+            let stored = store.resources.read("Patient", &format!("own{number}")).await.unwrap();
+            assert_eq!(stored.is_some(), result.is_ok(), "own{number}: {result:?}");
+            if number % 2 == 0 {
+                result.unwrap();
+            } else if result.is_ok() {
+                winners += 1;
+            } else {
+                assert!(is_conflict(result, "rival"));
+            }
+        }
+        assert_eq!(winners, 1);
+        let rival = store.resources.read("Patient", "rival").await.unwrap().unwrap();
+        assert_eq!(rival.version, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_database_refuses_fails_alone() {
+    for database in fresh() {
+        let store = open(&database.url).await;
+        let mut tasks = Vec::new();
+        for number in 0..20 {
+            let resources = store.resources.clone();
+            tasks.push(tokio::spawn(async move {
+                let mut change = change("Patient", &format!("p{number}"), 1, &[]);
+                // PostgreSQL holds no NUL in a text; SQLite does.
+                change.body = Some(if number == 7 { "\0".into() } else { "{}".into() });
+                resources.commit(commit([change])).await
+            }));
+        }
+        for (number, task) in tasks.into_iter().enumerate() {
+            let result = task.await.unwrap();
+            assert!(result.is_ok() || number == 7, "p{number}: {result:?}");
+        }
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_see_what_was_committed_before() {
+    on_each(async |store: &Store| {
+        let query = Query {
+            resource_type: "Patient".into(),
+            condition: Condition::Key(
+                "identifier".into(),
+                Bound::Included("n".into()),
+                Bound::Included("n".into()),
+            ),
+            sort: Vec::new(),
+            count: 2,
+            cursor: None,
+            total: false,
+        };
+        let mut tasks = Vec::new();
+        for number in 0..20 {
+            let (resources, query) = (store.resources.clone(), query.clone());
+            tasks.push(tokio::spawn(async move {
+                let change = change("Patient", &format!("p{number}"), 1, &[("identifier", "n")]);
+                let guards = vec![Guard { query, ids: Vec::new() }];
+                resources.commit(Commit { guards, ..commit([change]) }).await
+            }));
+        }
+        let mut stored = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(()) => stored += 1,
+                Err(error) => assert!(is_conflict(Err(error), "")),
+            }
+        }
+        assert_eq!(stored, 1);
+        let page = store.resources.search(&query).await.unwrap();
+        let ids = vec![page.matches[0].id.clone()];
+        let change = change("Patient", "other", 1, &[]);
+        let guards = vec![Guard { query: query.clone(), ids }];
+        store.resources.commit(Commit { guards, ..commit([change]) }).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_share_one_database() {
+    for database in fresh() {
+        let (one, two) = (open(&database.url).await, open(&database.url).await);
+        let mut tasks = Vec::new();
+        for number in 0..40 {
+            let resources = if number % 2 == 0 { &one } else { &two }.resources.clone();
+            tasks.push(tokio::spawn(async move {
+                let own = change("Patient", &format!("p{number}"), 1, &[("name", "x")]);
+                resources.commit(commit([own])).await
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        for store in [&one, &two] {
+            let query = Query {
+                resource_type: "Patient".into(),
+                condition: Condition::Present("name".into()),
+                sort: Vec::new(),
+                count: 100,
+                cursor: None,
+                total: false,
+            };
+            assert_eq!(store.resources.search(&query).await.unwrap().total, Some(40));
+        }
+        one.close().await;
+        two.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_says_so() {
+    on_each(async |_: &Store| {}).await;
+    let store = open("sqlite::memory:").await;
+    let resources = store.resources.clone();
+    store.close().await;
+    let result = resources.commit(commit([change("Patient", "p", 1, &[])])).await;
+    assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+    let result = resources.read("Patient", "p").await;
+    assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+    let result = lumbar_store::Store::open("mysql://u:secret@h/d", Default::default()).await;
+    let error = result.err().unwrap();
+    assert!(matches!(error, Error::Url(_)) && !error.to_string().contains("secret"), "{error}");
+}

@@ -1,0 +1,59 @@
+//! Everything that a request can reach, built once at start.
+
+use std::sync::Arc;
+
+use lumbar_fhir::Json;
+use lumbar_fhir::definitions::Definitions;
+use lumbar_store::{Jobs, Landing, Store};
+
+use crate::config::Settings;
+use crate::facade::{Error, Facade, Source};
+use crate::rules::Rules;
+use crate::security::Caller;
+
+/// The built service.
+pub struct App {
+    /// The effective configuration.
+    pub settings: Settings,
+    /// The door.
+    pub facade: Facade,
+    /// Raw input.
+    pub landing: Landing,
+    /// The outbox.
+    pub jobs: Jobs,
+    /// Instruments and pathways.
+    pub rules: Arc<Rules>,
+}
+
+impl App {
+    /// Builds the service over an opened store, whose closing stays with the caller.
+    pub fn new(
+        settings: Settings,
+        store: &Store,
+        definitions: Definitions,
+        rules: Rules,
+        source: Arc<dyn Source>,
+    ) -> App {
+        let rules = Arc::new(rules);
+        let facade = Facade::new(
+            store.resources.clone(),
+            Arc::new(definitions),
+            rules.clone(),
+            source,
+            &settings.base_url,
+        );
+        let (landing, jobs) = (store.landing.clone(), store.jobs.clone());
+        App { settings, facade, landing, jobs, rules }
+    }
+
+    /// Puts the compiled-in instruments, pathways and terminology among the resources, so that they
+    /// are read and searched like any other. The same artefact again changes nothing.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn serve_artefacts(&self) -> Result<(), Error> {
+        let artefacts = self.rules.questionnaires.iter().chain(&self.rules.artefacts);
+        let artefacts: Vec<Json> = artefacts.cloned().collect();
+        self.facade.put(&Caller::System, &artefacts, &[]).await
+    }
+}

@@ -1,0 +1,328 @@
+//! The command line: parse the command, build the configuration, call one function.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lumbar_clinical::{Answers, Scored, score};
+use lumbar_fhir::{Json, json};
+
+use crate::app::App;
+use crate::config::{DATABASE, Options};
+use crate::delivery::write_whole;
+use crate::facade::{Error, Machine};
+use crate::rules::Rules;
+use crate::telemetry::{self, LogFormat};
+use crate::{export, intake, serve};
+
+/// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
+#[derive(Parser)]
+#[command(name = "lumbar", version, about, max_term_width = 100)]
+struct Cli {
+    /// How log lines look
+    #[arg(long, global = true, env = "LUMBAR_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service
+    #[command(after_help = "Example: lumbar serve --database sqlite:clinic.db --listen 127.0.0.1:8080")]
+    Serve {
+        /// File with the same options as keys
+        #[arg(long, env = "LUMBAR_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Translate files into FHIR, without a database
+    #[command(after_help = "Example: lumbar convert --from emis extract/ --out bundle.json --report report.json")]
+    Convert {
+        /// Format of the input
+        #[arg(long, value_name = "FORMAT")]
+        from: Format,
+        /// Format of the output
+        #[arg(long, value_name = "FORMAT", default_value = "fhir")]
+        to: Format,
+        /// Files or folders; - is stdin
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Where the output goes [default: stdout]
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+        /// Where the report goes
+        #[arg(long, value_name = "PATH")]
+        report: Option<PathBuf>,
+    },
+    /// Translate files into the store; the same files again change nothing
+    #[command(after_help = "Example: lumbar import --from emis extract/ --database sqlite:clinic.db")]
+    Import {
+        /// Format of the input
+        #[arg(long, value_name = "FORMAT")]
+        from: Format,
+        /// Files or folders
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Database
+        #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL", default_value = DATABASE)]
+        database: String,
+        /// Where the report goes
+        #[arg(long, value_name = "PATH")]
+        report: Option<PathBuf>,
+    },
+    /// Write bookings or resources out of the store
+    #[command(after_help = "Example: lumbar export --to csv --out bookings.csv --database sqlite:clinic.db")]
+    Export {
+        /// csv: the list of bookings; fhir: NDJSON, one file a type in the folder of --out
+        #[arg(long, value_name = "FORMAT")]
+        to: Format,
+        /// Only what was updated at or after this instant (fhir)
+        #[arg(long, value_name = "INSTANT")]
+        since: Option<String>,
+        /// File (csv) or folder (fhir) [default: stdout]
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+        /// Database
+        #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL", default_value = DATABASE)]
+        database: String,
+    },
+    /// Score questionnaire responses, with the reasons
+    #[command(after_help = "Example: lumbar score response.json")]
+    Score {
+        /// QuestionnaireResponse files; - is stdin
+        #[arg(value_name = "FILE", required_unless_present = "vectors")]
+        files: Vec<PathBuf>,
+        /// File of test vectors: one line of results each, nothing is compared
+        #[arg(long, value_name = "FILE", conflicts_with = "files")]
+        vectors: Option<PathBuf>,
+    },
+    /// Bring a database's schema up to date
+    #[command(after_help = "Example: lumbar migrate --database postgres://lumbar@db/lumbar")]
+    Migrate {
+        /// Database
+        #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL", default_value = DATABASE)]
+        database: String,
+    },
+}
+
+/// A format that is read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// EMIS Web bulk extract
+    Emis,
+    /// HL7 v2
+    Hl7v2,
+    /// CSV appointment list
+    Csv,
+    /// FHIR R4 JSON
+    Fhir,
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::begin(cli.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(perform(cli.command)),
+        Err(error) => Err(format!("the runtime cannot start: {error}")),
+    };
+    match result {
+        Ok(code) => code,
+        Err(sentence) => {
+            eprintln!("lumbar: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn perform(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Serve { config, options } => {
+            let file = match config {
+                Some(path) => Options::from_file(&path).map_err(|problems| problems.to_string())?,
+                None => Options::default(),
+            };
+            let settings = options.or(file).settle().map_err(|problems| problems.to_string())?;
+            serve::serve(settings).await?;
+        }
+        Command::Convert { from, to, paths, out, report } => {
+            let files = intake::read_files(&paths)?;
+            let converted = intake::convert(from, to, files)?;
+            write(out.as_deref(), converted.output.as_bytes())?;
+            if let Some(path) = report {
+                write(Some(&path), converted.report.to_pretty().as_bytes())?;
+            }
+            return Ok(if converted.fatal { ExitCode::from(1) } else { ExitCode::SUCCESS });
+        }
+        Command::Import { from, paths, database, report } => {
+            let (app, store) = offline(&database).await?;
+            let imported = intake::import(&app, from, &paths).await?;
+            store.close().await;
+            serve::say(&imported.summary());
+            if let Some(path) = report {
+                write(Some(&path), imported.report.to_pretty().as_bytes())?;
+            }
+            return Ok(if imported.fatal { ExitCode::from(1) } else { ExitCode::SUCCESS });
+        }
+        Command::Export { to, since, out, database } => {
+            let (app, store) = offline(&database).await?;
+            export(&app, to, since.as_deref(), out.as_deref()).await?;
+            store.close().await;
+        }
+        Command::Score { files, vectors } => match vectors {
+            Some(path) => score_vectors(&path)?,
+            None => return score_files(&files),
+        },
+        Command::Migrate { database } => {
+            let store = serve::open(&database).await?;
+            store.close().await;
+            serve::say("The schema is up to date.");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The service without its listener, for commands that work on the store.
+async fn offline(database: &str) -> Result<(App, lumbar_store::Store), String> {
+    let settings = Options { database: Some(database.to_owned()), ..Options::default() };
+    let mut settings = settings.settle().map_err(|problems| problems.to_string())?;
+    settings.base_url = "http://127.0.0.1:8080/fhir".to_owned();
+    let (definitions, rules) = serve::definitions(&settings)?;
+    let store = serve::open(database).await?;
+    let app = App::new(settings, &store, definitions, rules, Arc::new(Machine));
+    Ok((app, store))
+}
+
+async fn export(
+    app: &App,
+    to: Format,
+    since: Option<&str>,
+    out: Option<&Path>,
+) -> Result<(), String> {
+    let told = |error: Error| {
+        error.issues().first().map_or_else(|| error.to_string(), |issue| issue.text.clone())
+    };
+    match to {
+        Format::Csv => {
+            let csv = export::appointment_list(&app.facade).await.map_err(told)?;
+            write(out, csv.as_bytes())
+        }
+        Format::Fhir => {
+            if let Some(folder) = out {
+                std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            }
+            let mut file: Option<(String, std::io::BufWriter<std::fs::File>)> = None;
+            let result = export::resources(&app.facade, since, |of, text| {
+                let written = match out {
+                    None => writeln!(std::io::stdout().lock(), "{text}"),
+                    Some(folder) => ndjson(&mut file, folder, of)
+                        .and_then(|writer| writeln!(writer, "{text}")),
+                };
+                written.map_err(|error| {
+                    tracing::error!(%error, "the export cannot be written");
+                    Error::Internal
+                })
+            })
+            .await;
+            let flushed = file.map_or(Ok(()), |(_, mut writer)| writer.flush());
+            flushed.map_err(|error| error.to_string())?;
+            result.map_err(told)
+        }
+        Format::Emis | Format::Hl7v2 => {
+            Err("only csv and fhir are written out of the store".to_owned())
+        }
+    }
+}
+
+/// The NDJSON file of a type; resources come type by type, so one is open at a time.
+fn ndjson<'f>(
+    file: &'f mut Option<(String, std::io::BufWriter<std::fs::File>)>,
+    folder: &Path,
+    of: &str,
+) -> std::io::Result<&'f mut std::io::BufWriter<std::fs::File>> {
+    if file.as_ref().is_none_or(|(open, _)| open != of) {
+        if let Some((_, writer)) = file.as_mut() {
+            writer.flush()?;
+        }
+        let path = folder.join(format!("{of}.ndjson"));
+        *file = Some((of.to_owned(), std::io::BufWriter::new(std::fs::File::create(path)?)));
+    }
+    match file {
+        Some((_, writer)) => Ok(writer),
+        None => Err(std::io::Error::other("no file is open")),
+    }
+}
+
+fn score_files(files: &[PathBuf]) -> Result<ExitCode, String> {
+    let rules = Rules::embedded().map_err(|issue| issue.text)?;
+    let mut code = ExitCode::SUCCESS;
+    for path in files {
+        let response = Json::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
+        let Some(table) = rules.table(&response) else {
+            eprintln!("{}: no scoring rules are known for its questionnaire", path.display());
+            code = ExitCode::from(1);
+            continue;
+        };
+        let scored = match Answers::from_response(table, &response) {
+            Ok(answers) => score::score(table, &answers).to_json(),
+            Err(refused) => {
+                code = ExitCode::from(1);
+                Scored::refused(&refused).to_json()
+            }
+        };
+        serve::say(&scored.to_pretty());
+    }
+    Ok(code)
+}
+
+/// One line for each vector; what is expected is not looked at.
+fn score_vectors(path: &Path) -> Result<(), String> {
+    let rules = Rules::embedded().map_err(|issue| issue.text)?;
+    let vectors = Json::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
+    let list = match vectors.as_array() {
+        Some(list) => list,
+        None => vectors.list("vectors"),
+    };
+    for vector in list {
+        let id = vector.get("id").cloned().unwrap_or(Json::Null);
+        let instrument = vector.str_at(&["instrument"]).unwrap_or_default();
+        let table = rules.tables.iter().find(|table| table.id == instrument);
+        let actual = match (vector.str_at(&["kind"]), table) {
+            (Some("score"), Some(table)) => {
+                match Answers::from_map(table, vector.get("answers").unwrap_or(&Json::Null)) {
+                    Ok(answers) => score::score(table, &answers).to_json(),
+                    Err(refused) => Scored::refused(&refused).to_json(),
+                }
+            }
+            _ => json!({"status": "not-supported"}),
+        };
+        serve::say(&json!({"id": (id), "actual": (actual)}).to_string());
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(path: Option<&Path>, bytes: &[u8]) -> Result<(), String> {
+    match path {
+        Some(path) if path != Path::new("-") => {
+            write_whole(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+        }
+        _ => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| error.to_string())
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Configuration: flag, then `LUMBAR_` variable, then file, then default.
+//!
+//! The options of `serve` are one struct, so that flag, variable, file key and help cannot differ.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Everyone who reaches the address.
+    #[default]
+    None,
+    /// Clients with a SMART token.
+    Smart,
+}
+
+/// The options of `serve`, each also a variable and a key of the configuration file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Options {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "LUMBAR_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Database: sqlite:FILE or postgres://USER@HOST/NAME [default: sqlite:lumbar.db]
+    #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL")]
+    pub database: Option<String>,
+    /// Load the demonstration practice and walk its referrals the whole way
+    #[arg(long, env = "LUMBAR_DEMO", num_args = 0, default_missing_value = "true")]
+    pub demo: Option<bool>,
+    /// Further FHIR artefacts: files or folders of JSON
+    #[arg(long, env = "LUMBAR_PROFILES", value_name = "PATH", value_delimiter = ',')]
+    pub profiles: Vec<PathBuf>,
+    /// Who may call: none or smart [default: none]
+    #[arg(long, env = "LUMBAR_AUTH", value_name = "HOW")]
+    pub auth: Option<Auth>,
+    /// Allow `--auth none` on an address that other machines reach
+    #[arg(long, env = "LUMBAR_ALLOW_OPEN", num_args = 0, default_missing_value = "true")]
+    pub allow_open: Option<bool>,
+    /// URL under which clients reach the FHIR service [default: http://LISTEN/fhir]
+    #[arg(long, env = "LUMBAR_BASE_URL", value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Largest request body in bytes [default: 16777216]
+    #[arg(long, env = "LUMBAR_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<usize>,
+    /// ODS code of the organisation that runs this service [default: none]
+    #[arg(long, env = "LUMBAR_ODS_CODE", value_name = "CODE")]
+    pub ods_code: Option<String>,
+    /// Its name
+    #[arg(long, env = "LUMBAR_ORGANISATION", value_name = "NAME")]
+    pub organisation: Option<String>,
+    /// Its Directory of Services id
+    #[arg(long, env = "LUMBAR_SERVICE", value_name = "ID")]
+    pub service: Option<String>,
+    /// Where confirmed matches go: http(s)://… of a BaRS receiver, or file:FOLDER
+    #[arg(long, env = "LUMBAR_BOOKING", value_name = "URL")]
+    pub booking: Option<String>,
+    /// Directory of Services id of that receiver
+    #[arg(long, env = "LUMBAR_BOOKING_SERVICE", value_name = "ID")]
+    pub booking_service: Option<String>,
+    /// ODS code of that receiver
+    #[arg(long, env = "LUMBAR_BOOKING_ODS_CODE", value_name = "CODE")]
+    pub booking_ods_code: Option<String>,
+    /// Name of that receiver
+    #[arg(long, env = "LUMBAR_BOOKING_ORGANISATION", value_name = "NAME")]
+    pub booking_organisation: Option<String>,
+    /// Where the CSV appointment list goes: http(s)://… or file:FILE
+    #[arg(long, env = "LUMBAR_BOOKING_LIST", value_name = "URL")]
+    pub booking_list: Option<String>,
+}
+
+/// What is wrong with the configuration: all of it at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Problems(pub Vec<String>);
+
+/// The effective configuration of `serve`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are those of Options, resolved")]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub database: String,
+    pub demo: bool,
+    pub profiles: Vec<PathBuf>,
+    pub base_url: String,
+    pub max_body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    pub ods_code: String,
+    pub organisation: String,
+    pub service: String,
+    pub booking: Option<Destination>,
+    pub booking_service: String,
+    pub booking_ods_code: String,
+    pub booking_organisation: String,
+    pub booking_list: Option<Destination>,
+}
+
+/// Where something goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// An HTTP endpoint; the URL without a slash at its end.
+    Http(String),
+    /// A folder or file.
+    File(PathBuf),
+}
+
+impl Destination {
+    fn parse(text: &str) -> Result<Destination, String> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return Ok(Destination::File(PathBuf::from(path)));
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Destination::Http(text.trim_end_matches('/').to_owned()));
+        }
+        Err("begins with neither http://, https:// nor file:".to_owned())
+    }
+}
+
+/// The database that is used when none is named.
+pub const DATABASE: &str = "sqlite:lumbar.db";
+
+impl Options {
+    /// Reads a TOML file of options.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or has a key that is no option.
+    pub fn from_file(path: &Path) -> Result<Options, Problems> {
+        let problem = |text: String| Problems(vec![format!("{}: {text}", path.display())]);
+        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| problem(error.message().to_owned()))
+    }
+
+    /// These options, and those of `other` where these are silent.
+    pub fn or(self, other: Options) -> Options {
+        let list = |first: Vec<PathBuf>, second| if first.is_empty() { second } else { first };
+        Options {
+            listen: self.listen.or(other.listen),
+            database: self.database.or(other.database),
+            demo: self.demo.or(other.demo),
+            profiles: list(self.profiles, other.profiles),
+            auth: self.auth.or(other.auth),
+            allow_open: self.allow_open.or(other.allow_open),
+            base_url: self.base_url.or(other.base_url),
+            max_body_bytes: self.max_body_bytes.or(other.max_body_bytes),
+            ods_code: self.ods_code.or(other.ods_code),
+            organisation: self.organisation.or(other.organisation),
+            service: self.service.or(other.service),
+            booking: self.booking.or(other.booking),
+            booking_service: self.booking_service.or(other.booking_service),
+            booking_ods_code: self.booking_ods_code.or(other.booking_ods_code),
+            booking_organisation: self.booking_organisation.or(other.booking_organisation),
+            booking_list: self.booking_list.or(other.booking_list),
+        }
+    }
+
+    /// Fills the defaults in and checks what belongs together.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn settle(self) -> Result<Settings, Problems> {
+        let mut problems = Vec::new();
+        let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        match self.auth.unwrap_or_default() {
+            Auth::None if !listen.ip().is_loopback() && self.allow_open != Some(true) => {
+                problems.push(format!(
+                    "--auth none on {listen} would let every machine in: listen on 127.0.0.1, or add --allow-open if a proxy guards it"
+                ));
+            }
+            Auth::None => {}
+            Auth::Smart => problems.push(
+                "--auth smart is not available in this version: listen on 127.0.0.1 with --auth none"
+                    .to_owned(),
+            ),
+        }
+        let mut destination = |name: &str, text: Option<String>| {
+            let parsed = text.as_deref().map(Destination::parse).transpose();
+            parsed.unwrap_or_else(|reason| {
+                problems.push(format!("--{name} {reason}"));
+                None
+            })
+        };
+        let booking = destination("booking", self.booking);
+        let booking_list = destination("booking-list", self.booking_list);
+        let max_body_bytes = self.max_body_bytes.unwrap_or(16 * 1024 * 1024);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        Ok(Settings {
+            listen,
+            database: self.database.unwrap_or_else(|| DATABASE.to_owned()),
+            demo: self.demo.unwrap_or(false),
+            profiles: self.profiles,
+            base_url: self.base_url.unwrap_or_default(),
+            max_body_bytes,
+            body_timeout: Duration::from_secs(30),
+            ods_code: self.ods_code.unwrap_or_default(),
+            organisation: self.organisation.unwrap_or_default(),
+            service: self.service.unwrap_or_default(),
+            booking,
+            booking_service: self.booking_service.unwrap_or_default(),
+            booking_ods_code: self.booking_ods_code.unwrap_or_default(),
+            booking_organisation: self.booking_organisation.unwrap_or_default(),
+            booking_list,
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! The door: every interaction, whoever asks and by whatever way, passes [`Facade::perform`].
+//!
+//! Perform means: authorise, check, derive what follows, commit all of it at once. Nothing else can
+//! reach the resources of the store. No HTTP types are known here.
+
+mod bundle;
+mod capabilities;
+mod create;
+mod delete;
+mod derive;
+mod history;
+mod include;
+mod operation;
+pub mod outcome;
+mod read;
+mod search;
+mod unit;
+mod update;
+
+use std::sync::Arc;
+
+use lumbar_fhir::Json;
+use lumbar_fhir::datetime::Micros;
+use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::rest::Interaction;
+use lumbar_store::{NewJob, Resources, Stored};
+use tokio::sync::Notify;
+
+use crate::rules::Rules;
+use crate::security::Caller;
+pub use outcome::Error;
+use unit::Unit;
+
+/// How often a write that met another one is tried again before the client hears of it.
+const ATTEMPTS: usize = 8;
+
+/// Where the time and new ids come from; tests give their own.
+pub trait Source: Send + Sync {
+    /// Microseconds since 1970 UTC.
+    fn now(&self) -> Micros;
+    /// A new logical id.
+    fn id(&self) -> String;
+}
+
+/// The clock of the machine and random UUIDs.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine;
+
+impl Source for Machine {
+    fn now(&self) -> Micros {
+        jiff::Timestamp::now().as_microsecond()
+    }
+
+    fn id(&self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+}
+
+/// How much of what was written a client wants back: <https://hl7.org/fhir/R4/http.html#ops>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the values of the header")]
+pub enum Return {
+    Minimal,
+    Representation,
+    OperationOutcome,
+}
+
+/// What a client prefers: the `Prefer` header.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Preferences {
+    /// `return=`; without it a single write gives the resource and a Bundle's entry does not.
+    pub returns: Option<Return>,
+    /// `handling=strict`: unknown search parameters are errors.
+    pub strict: bool,
+}
+
+/// How an interaction went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Success {
+    Ok,
+    Created,
+    NoContent,
+}
+
+impl Success {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Success::Ok => 200,
+            Success::Created => 201,
+            Success::NoContent => 204,
+        }
+    }
+}
+
+/// The answer to an interaction.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// How it went.
+    pub success: Success,
+    /// The resource, as JSON text.
+    pub body: Option<Arc<str>>,
+    /// Version of the resource that the answer is about.
+    pub version: Option<i64>,
+    /// When that version was written.
+    pub last_updated: Option<Micros>,
+    /// URL of the version that was written.
+    pub location: Option<String>,
+}
+
+impl Reply {
+    /// An answer that is a resource of its own and is not stored.
+    pub fn of(body: &Json) -> Reply {
+        Reply {
+            success: Success::Ok,
+            body: Some(body.to_string().into()),
+            version: None,
+            last_updated: None,
+            location: None,
+        }
+    }
+
+    fn stored(stored: Stored) -> Reply {
+        Reply {
+            success: Success::Ok,
+            version: Some(stored.version),
+            last_updated: Some(stored.last_updated),
+            body: stored.body,
+            location: None,
+        }
+    }
+}
+
+/// The service's behaviour, built once.
+pub struct Facade {
+    resources: Resources,
+    definitions: Arc<Definitions>,
+    rules: Arc<Rules>,
+    source: Arc<dyn Source>,
+    /// FHIR base URL without a slash at its end.
+    base: String,
+    capabilities: Arc<str>,
+    enqueued: Notify,
+}
+
+impl Facade {
+    /// Builds the door before the only handle to the resources.
+    pub fn new(
+        resources: Resources,
+        definitions: Arc<Definitions>,
+        rules: Arc<Rules>,
+        source: Arc<dyn Source>,
+        base: &str,
+    ) -> Facade {
+        let base = base.trim_end_matches('/').to_owned();
+        let capabilities = capabilities::statement(&definitions, &base, source.now());
+        Facade {
+            resources,
+            definitions,
+            rules,
+            source,
+            base,
+            capabilities: capabilities.to_string().into(),
+            enqueued: Notify::new(),
+        }
+    }
+
+    /// The definitions of the standard and of the site.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// FHIR base URL without a slash at its end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The time now, as the service sees it.
+    pub fn now(&self) -> Micros {
+        self.source.now()
+    }
+
+    /// Returns when a commit has enqueued a job.
+    pub async fn enqueued(&self) {
+        self.enqueued.notified().await;
+    }
+
+    /// Asks the database for something small.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.resources.read("Basic", "readiness").await?;
+        Ok(())
+    }
+
+    /// A resource for Lumbar's own parts; `None` when there is none or it was deleted.
+    ///
+    /// # Errors
+    /// As [`Facade::perform`].
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<Option<Json>, Error> {
+        let (Caller::Open | Caller::System) = caller;
+        Unit::new(self).read(resource_type, id).await
+    }
+
+    /// The first `count` matches of a search for Lumbar's own parts.
+    ///
+    /// # Errors
+    /// As [`Facade::perform`].
+    pub async fn find(
+        &self,
+        caller: &Caller,
+        resource_type: &str,
+        parameters: &[(&str, &str)],
+        count: usize,
+    ) -> Result<Vec<Json>, Error> {
+        let (Caller::Open | Caller::System) = caller;
+        let parameters: Vec<(String, String)> = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Unit::new(self).find(resource_type, &parameters, count).await
+    }
+
+    /// One page of stored texts that a search finds, and the cursor of the next page.
+    ///
+    /// # Errors
+    /// As [`Facade::perform`].
+    pub async fn scan(
+        &self,
+        caller: &Caller,
+        resource_type: &str,
+        parameters: &[(&str, &str)],
+        cursor: Option<String>,
+    ) -> Result<(Vec<Arc<str>>, Option<String>), Error> {
+        let (Caller::Open | Caller::System) = caller;
+        let parameters: Vec<(String, String)> = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let search = lumbar_fhir::search::parse(
+            &self.definitions,
+            &self.base,
+            resource_type,
+            &parameters,
+            true,
+        );
+        let mut query = search.map_err(Error::Unparseable)?.query;
+        query.cursor = cursor;
+        let page = self.resources.search(&query).await?;
+        Ok((page.matches.into_iter().filter_map(|stored| stored.body).collect(), page.next))
+    }
+
+    /// What a reference (`Type/id`) or a search (`Type?…`) finds, at most `count` resources.
+    ///
+    /// # Errors
+    /// As [`Facade::perform`].
+    pub async fn fetch(
+        &self,
+        caller: &Caller,
+        wanted: &str,
+        count: usize,
+    ) -> Result<Vec<Json>, Error> {
+        let (Caller::Open | Caller::System) = caller;
+        Unit::new(self).fetch(wanted, count).await
+    }
+
+    /// Performs one interaction.
+    ///
+    /// # Errors
+    /// An [`Error`], and then nothing was stored.
+    pub async fn perform(
+        &self,
+        caller: &Caller,
+        interaction: &Interaction,
+        prefer: Preferences,
+    ) -> Result<Reply, Error> {
+        // Both kinds of caller may do everything; who else may do what comes with `auth = smart`.
+        let (Caller::Open | Caller::System) = caller;
+        match interaction {
+            Interaction::Capabilities => Ok(Reply {
+                success: Success::Ok,
+                body: Some(self.capabilities.clone()),
+                version: None,
+                last_updated: None,
+                location: None,
+            }),
+            Interaction::Read { resource_type, id } => self.read(resource_type, id).await,
+            Interaction::Vread { resource_type, id, version } => {
+                self.vread(resource_type, id, *version).await
+            }
+            Interaction::History { resource_type, id, parameters } => {
+                self.history(resource_type, id, parameters).await
+            }
+            Interaction::Search { resource_type, parameters } => {
+                self.search(resource_type, parameters, prefer.strict).await
+            }
+            Interaction::Operation { name, resource_type, id, parameters, body } => {
+                let target = operation::Target {
+                    name,
+                    resource_type: resource_type.as_deref(),
+                    id: id.as_deref(),
+                };
+                self.operation(target, parameters, body.as_ref()).await
+            }
+            Interaction::Create { .. }
+            | Interaction::Update { .. }
+            | Interaction::Delete { .. }
+            | Interaction::Bundle(_) => self.write(interaction, prefer).await,
+        }
+    }
+
+    /// Puts resources, whose types and ids they carry, and enqueues jobs in one commit, for
+    /// Lumbar's own parts. A resource that says the same as the stored one changes nothing.
+    ///
+    /// # Errors
+    /// As [`Facade::perform`]; nothing is stored then.
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        resources: &[Json],
+        jobs: &[NewJob],
+    ) -> Result<(), Error> {
+        let (Caller::Open | Caller::System) = caller;
+        let mut attempt = 1;
+        loop {
+            let mut unit = Unit::new(self);
+            for resource in resources {
+                unit.put_resource(resource.clone()).await?;
+            }
+            for job in jobs {
+                unit.enqueue(job.clone());
+            }
+            match unit.commit().await {
+                Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                result => return result.map(|_| ()),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        interaction: &Interaction,
+        prefer: Preferences,
+    ) -> Result<Reply, Error> {
+        let mut attempt = 1;
+        loop {
+            let result = match interaction {
+                Interaction::Create { resource, if_none_exist } => {
+                    self.create(resource, if_none_exist.as_deref(), prefer).await
+                }
+                Interaction::Update { resource, if_match } => {
+                    self.update(resource, *if_match, prefer).await
+                }
+                Interaction::Delete { resource_type, id, if_match } => {
+                    self.delete(resource_type, id, *if_match).await
+                }
+                Interaction::Bundle(bundle) => self.bundle(bundle, prefer).await,
+                _ => return Err(Error::Internal),
+            };
+            match result {
+                // Another write came between reading and committing: look again.
+                Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+}

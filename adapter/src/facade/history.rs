@@ -1,0 +1,91 @@
+//! History of one resource: <https://hl7.org/fhir/R4/http.html#history>.
+
+use lumbar_fhir::datetime::instant;
+use lumbar_fhir::{Issue, IssueType, Json, Object, json};
+use lumbar_store::{Method, Stored};
+
+use super::{Error, Facade, Reply};
+
+/// Versions on a page when the request does not say, and at most.
+const COUNT: (usize, usize) = (50, 1000);
+
+impl Facade {
+    pub(super) async fn history(
+        &self,
+        resource_type: &str,
+        id: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Reply, Error> {
+        let number = |name: &str| {
+            let given = parameters.iter().find(|(other, _)| other == name);
+            given.map(|(_, value)| value.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| {
+                Error::Unparseable(vec![
+                    Issue::error(IssueType::Value, format!("{name} must be a whole number from 0."))
+                        .at(format!("http.{name}")),
+                ])
+            }))
+        };
+        let count = number("_count").transpose()?.and_then(|count| usize::try_from(count).ok());
+        let count = count.unwrap_or(COUNT.0).min(COUNT.1);
+        let before = number("_before").transpose()?;
+        let Some(current) = self.resources.read(resource_type, id).await? else {
+            return Err(Error::not_found(resource_type, id));
+        };
+        let mut versions = if count == 0 {
+            Vec::new()
+        } else {
+            self.resources.history(resource_type, id, before, count + 1).await?
+        };
+        let more = versions.len() > count;
+        versions.truncate(count);
+        let url = format!("{}/{resource_type}/{id}/_history", self.base);
+        let mut links = vec![json!({"relation": "self", "url": (format!(
+            "{url}?_count={count}{}", before.map_or(String::new(), |v| format!("&_before={v}")))
+        )})];
+        if let (true, Some(last)) = (more, versions.last()) {
+            let next = format!("{url}?_count={count}&_before={}", last.version);
+            links.push(json!({"relation": "next", "url": (next)}));
+        }
+        let entries = versions.iter().map(|version| self.history_entry(version));
+        let entries = entries.collect::<Result<Vec<Json>, Error>>()?;
+        let mut bundle = json!({
+            "resourceType": "Bundle",
+            "type": "history",
+            "total": (current.version),
+            "link": (links)
+        });
+        if !entries.is_empty() {
+            bundle.set("entry", entries);
+        }
+        Ok(Reply::of(&bundle))
+    }
+
+    fn history_entry(&self, stored: &Stored) -> Result<Json, Error> {
+        let Stored { resource_type, id, version, .. } = stored;
+        let (method, status, path) = match stored.method {
+            Method::Create => ("POST", "201", resource_type.clone()),
+            Method::Update if *version == 1 => ("PUT", "201", format!("{resource_type}/{id}")),
+            Method::Update => ("PUT", "200", format!("{resource_type}/{id}")),
+            Method::Delete => ("DELETE", "204", format!("{resource_type}/{id}")),
+        };
+        let mut entry = Object::new();
+        entry.set("fullUrl", format!("{}/{resource_type}/{id}", self.base));
+        if let Some(body) = &stored.body {
+            let resource = Json::parse(body.as_bytes()).map_err(|error| {
+                tracing::error!(%error, resource_type, id, version, "a stored resource cannot be read");
+                Error::Internal
+            })?;
+            entry.set("resource", resource);
+        }
+        entry.set("request", json!({"method": (method), "url": (path)}));
+        entry.set(
+            "response",
+            json!({
+                "status": (status),
+                "etag": (format!("W/\"{version}\"")),
+                "lastModified": (instant(stored.last_updated))
+            }),
+        );
+        Ok(Json::Object(entry))
+    }
+}

@@ -1,0 +1,94 @@
+//! Search of one type: <https://hl7.org/fhir/R4/http.html#search>.
+//!
+//! The Bundle is written around the stored texts, which are not read again.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use lumbar_fhir::format::json::write_string;
+use lumbar_fhir::issue::operation_outcome;
+use lumbar_fhir::rest::encode_pairs;
+use lumbar_fhir::search::{self, Search};
+use lumbar_store::Stored;
+
+use super::{Error, Facade, Reply, Success};
+
+impl Facade {
+    pub(super) async fn search(
+        &self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+        strict: bool,
+    ) -> Result<Reply, Error> {
+        let Search { mut query, used, ignored } =
+            search::parse(&self.definitions, &self.base, resource_type, parameters, strict)
+                .map_err(Error::Unparseable)?;
+        let count_only = query.count == 0
+            || parameters.iter().any(|(name, value)| name == "_summary" && value == "count");
+        if count_only {
+            query.total = true;
+            query.count = 1;
+        }
+        let mut page = self.resources.search(&query).await?;
+        if count_only {
+            page.matches.clear();
+            page.next = None;
+        }
+        let included = self.included(&query.resource_type, parameters, &page.matches).await?;
+
+        let bytes: usize = page.matches.iter().chain(&included).map(length).sum();
+        let mut out = String::with_capacity(bytes + 512);
+        out.push_str(r#"{"resourceType":"Bundle","type":"searchset""#);
+        if let Some(total) = page.total {
+            let _ = write!(out, r#","total":{total}"#);
+        }
+        let link = |out: &mut String, relation: &str, cursor: Option<String>| {
+            let mut pairs = used.clone();
+            pairs.extend(cursor.map(|cursor| ("_cursor".to_owned(), cursor)));
+            let query = encode_pairs(&pairs);
+            let mark = if query.is_empty() { "" } else { "?" };
+            let _ = write!(out, r#"{{"relation":"{relation}","url":"#);
+            write_string(out, &format!("{}/{resource_type}{mark}{query}", self.base));
+            out.push('}');
+        };
+        out.push_str(r#","link":["#);
+        link(&mut out, "self", query.cursor.clone());
+        if let Some(next) = page.next {
+            out.push(',');
+            link(&mut out, "next", Some(next));
+        }
+        out.push(']');
+
+        let mut separator = r#","entry":["#;
+        for (stored, mode) in page
+            .matches
+            .iter()
+            .map(|stored| (stored, "match"))
+            .chain(included.iter().map(|stored| (stored, "include")))
+        {
+            let Some(body) = &stored.body else { continue };
+            out.push_str(separator);
+            separator = ",";
+            out.push_str(r#"{"fullUrl":"#);
+            write_string(&mut out, &format!("{}/{}/{}", self.base, stored.resource_type, stored.id));
+            let _ = write!(out, r#","resource":{body},"search":{{"mode":"{mode}"}}}}"#);
+        }
+        if !ignored.is_empty() {
+            let outcome = operation_outcome(&ignored);
+            let _ = write!(out, r#"{separator}{{"resource":{outcome},"search":{{"mode":"outcome"}}}}"#);
+            separator = ",";
+        }
+        out.push_str(if separator == "," { "]}" } else { "}" });
+        Ok(Reply {
+            success: Success::Ok,
+            body: Some(Arc::from(out)),
+            version: None,
+            last_updated: None,
+            location: None,
+        })
+    }
+}
+
+fn length(stored: &Stored) -> usize {
+    stored.body.as_ref().map_or(0, |body| body.len() + 160)
+}

@@ -1,0 +1,366 @@
+//! A unit of work: changes that are committed together with all that follows from them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lumbar_fhir::datetime::instant;
+use lumbar_fhir::rest::decode_pairs;
+use lumbar_fhir::search::{self, Candidate, IndexRow};
+use lumbar_fhir::{Json, Object};
+use lumbar_store::{Change, Commit, Method, NewJob, Stored};
+
+use super::{Error, Facade};
+
+/// Most resources that one unit may change, derived ones included.
+const MAX_CHANGES: usize = 20_000;
+
+/// Changes that will be committed at once. Reads and searches through the unit see them already.
+pub struct Unit<'f> {
+    facade: &'f Facade,
+    /// What the store held when the unit looked, by (type, id).
+    loaded: HashMap<(String, String), Option<Stored>>,
+    changes: Vec<Pending>,
+    /// Place of a resource in `changes`.
+    places: HashMap<(String, String), usize>,
+    jobs: Vec<NewJob>,
+    /// How many of `changes` have been derived from.
+    derived: usize,
+}
+
+/// One resource as it will be.
+pub(super) struct Pending {
+    pub(super) resource_type: String,
+    pub(super) id: String,
+    /// `None` when it is to be deleted.
+    pub(super) after: Option<Json>,
+    rows: Vec<IndexRow>,
+    method: Method,
+}
+
+/// What the store (or the unit) holds of a resource.
+pub(super) struct Current {
+    /// Current version, deleted ones count.
+    pub(super) version: Option<i64>,
+    /// Whether it is there and not deleted.
+    pub(super) exists: bool,
+}
+
+/// What a commit wrote.
+#[derive(Default)]
+pub struct Committed {
+    stored: Vec<Stored>,
+}
+
+impl Committed {
+    /// The version of a resource that the commit wrote; `None` when it left it as it was.
+    pub fn find(&self, resource_type: &str, id: &str) -> Option<&Stored> {
+        self.stored.iter().find(|stored| stored.resource_type == resource_type && stored.id == id)
+    }
+}
+
+impl<'f> Unit<'f> {
+    pub(super) fn new(facade: &'f Facade) -> Self {
+        Unit {
+            facade,
+            loaded: HashMap::new(),
+            changes: Vec::new(),
+            places: HashMap::new(),
+            jobs: Vec::new(),
+            derived: 0,
+        }
+    }
+
+    /// The door that the unit goes through.
+    pub fn facade(&self) -> &'f Facade {
+        self.facade
+    }
+
+    /// The resource as it will be; `None` when there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn read(&mut self, resource_type: &str, id: &str) -> Result<Option<Json>, Error> {
+        if let Some(place) = self.places.get(&key(resource_type, id)) {
+            return Ok(self.changes[*place].after.clone());
+        }
+        self.before(resource_type, id).await
+    }
+
+    /// The resource as the store holds it; `None` when there is none or it was deleted.
+    pub(super) async fn before(
+        &mut self,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<Option<Json>, Error> {
+        self.load(resource_type, id).await?;
+        let stored = self.loaded.get(&key(resource_type, id)).and_then(Option::as_ref);
+        stored.and_then(|stored| stored.body.as_ref()).map(parse).transpose()
+    }
+
+    /// The resource that a relative reference (`Type/id`) names.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn resolve(&mut self, reference: &str) -> Result<Option<Json>, Error> {
+        match search::reference_key(&self.facade.base, reference)
+            .as_deref()
+            .and_then(|key| key.split_once('/'))
+        {
+            Some((resource_type, id)) if self.facade.definitions.is_resource(resource_type) => {
+                self.read(resource_type, id).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The first `count` resources that a search finds, the unit's own changes included. Chains
+    /// follow what is stored, not what the unit changes.
+    ///
+    /// # Errors
+    /// The parameters cannot be read, or the store cannot.
+    pub async fn find(
+        &mut self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+        count: usize,
+    ) -> Result<Vec<Json>, Error> {
+        let facade = self.facade;
+        let search =
+            search::parse(&facade.definitions, &facade.base, resource_type, parameters, true)
+                .map_err(Error::Unparseable)?;
+        let mut query = search.query;
+        // Changed resources may drop out, so as many more are asked for.
+        query.count = count + self.changes.len();
+        let page = facade.resources.search(&query).await?;
+        let mut found = Vec::new();
+        for stored in &page.matches {
+            if !self.places.contains_key(&key(&stored.resource_type, &stored.id))
+                && let Some(body) = &stored.body
+            {
+                found.push(parse(body)?);
+            }
+        }
+        let now = facade.source.now();
+        for change in &self.changes {
+            let Some(after) = &change.after else { continue };
+            let candidate = Candidate { id: &change.id, last_updated: now, rows: &change.rows };
+            if change.resource_type == resource_type
+                && search::matches(&query.condition, candidate, &|_, _| false)
+            {
+                found.push(after.clone());
+            }
+        }
+        found.truncate(count);
+        Ok(found)
+    }
+
+    /// What a reference (`Type/id`) or a search (`Type?…`) finds, at most `count` resources.
+    ///
+    /// # Errors
+    /// As [`Unit::find`].
+    pub async fn fetch(&mut self, wanted: &str, count: usize) -> Result<Vec<Json>, Error> {
+        match wanted.split_once('?') {
+            Some((resource_type, query)) => {
+                let parameters = decode_pairs(query)?;
+                self.find(resource_type, &parameters, count).await
+            }
+            None => Ok(self.resolve(wanted).await?.into_iter().collect()),
+        }
+    }
+
+    /// Puts a resource, whose type and id it carries, into the unit.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn put_resource(&mut self, resource: Json) -> Result<(), Error> {
+        self.update(resource, None).await.map(|_| ())
+    }
+
+    /// Enqueues a job in the same commit.
+    pub fn enqueue(&mut self, job: NewJob) {
+        self.jobs.push(job);
+    }
+
+    pub(super) async fn version(
+        &mut self,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<Current, Error> {
+        self.load(resource_type, id).await?;
+        let key = key(resource_type, id);
+        let stored = self.loaded.get(&key).and_then(Option::as_ref);
+        let exists = match self.places.get(&key) {
+            Some(place) => self.changes[*place].after.is_some(),
+            None => stored.is_some_and(|stored| stored.body.is_some()),
+        };
+        Ok(Current { version: stored.map(|stored| stored.version), exists })
+    }
+
+    pub(super) fn put_new(&mut self, resource_type: &str, id: &str, resource: Json) {
+        self.loaded.insert(key(resource_type, id), None);
+        self.change(resource_type, id, Some(resource), Method::Create);
+    }
+
+    /// Puts a resource whose current version has been loaded.
+    pub(super) fn put(&mut self, resource_type: &str, id: &str, resource: Json) {
+        self.change(resource_type, id, Some(resource), Method::Update);
+    }
+
+    pub(super) fn remove(&mut self, resource_type: &str, id: &str) {
+        self.change(resource_type, id, None, Method::Delete);
+    }
+
+    fn change(&mut self, resource_type: &str, id: &str, after: Option<Json>, method: Method) {
+        let rows = after.as_ref().map_or_else(Vec::new, |resource| {
+            search::index(&self.facade.definitions, &self.facade.base, resource)
+        });
+        let pending = Pending {
+            resource_type: resource_type.to_owned(),
+            id: id.to_owned(),
+            after,
+            rows,
+            method,
+        };
+        match self.places.get(&key(resource_type, id)) {
+            Some(place) => self.changes[*place] = pending,
+            None => {
+                self.places.insert(key(resource_type, id), self.changes.len());
+                self.changes.push(pending);
+            }
+        }
+    }
+
+    /// The changes that nothing has been derived from yet; they count as derived from afterwards.
+    pub(super) fn take_underived(&mut self) -> Vec<(String, String, Option<Json>)> {
+        let fresh = self.changes[self.derived..].iter();
+        let fresh = fresh.map(|change| {
+            (change.resource_type.clone(), change.id.clone(), change.after.clone())
+        });
+        let fresh = fresh.collect();
+        self.derived = self.changes.len();
+        fresh
+    }
+
+    async fn load(&mut self, resource_type: &str, id: &str) -> Result<(), Error> {
+        let key = key(resource_type, id);
+        if !self.loaded.contains_key(&key) {
+            let stored = self.facade.resources.read(resource_type, id).await?;
+            self.loaded.insert(key, stored);
+        }
+        Ok(())
+    }
+
+    /// Whether the unit leaves a resource alone and the store holds it saying the same.
+    pub(super) fn says_the_same(&self, resource_type: &str, id: &str, new: &Json) -> Result<bool, Error> {
+        let key = key(resource_type, id);
+        let stored = self.loaded.get(&key).and_then(Option::as_ref);
+        match stored.and_then(|stored| stored.body.as_ref()) {
+            Some(text) if !self.places.contains_key(&key) => Ok(same(&parse(text)?, new)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Commits the changes and what follows from them; without changes nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a resource is not valid; [`Error::Conflict`] when a resource was
+    /// changed by somebody else since it was read. Nothing is stored then.
+    pub(super) async fn commit(mut self) -> Result<Committed, Error> {
+        super::derive::derive(&mut self).await?;
+        if self.changes.len() > MAX_CHANGES {
+            return Err(Error::TooLarge(MAX_CHANGES));
+        }
+        let now = self.facade.source.now();
+        let mut changes = Vec::with_capacity(self.changes.len());
+        let mut committed = Committed::default();
+        for pending in self.changes {
+            let key = (pending.resource_type, pending.id);
+            let before = self.loaded.remove(&key).flatten();
+            let body = match pending.after {
+                Some(after) => {
+                    let version = before.as_ref().map_or(0, |before| before.version) + 1;
+                    Some(Arc::<str>::from(stamp(after, version, now).to_string()))
+                }
+                None => None,
+            };
+            let (resource_type, id) = key;
+            let version = before.as_ref().map_or(0, |before| before.version) + 1;
+            committed.stored.push(Stored {
+                resource_type: resource_type.clone(),
+                id: id.clone(),
+                version,
+                last_updated: now,
+                method: pending.method,
+                body: body.clone(),
+            });
+            changes.push(Change {
+                resource_type,
+                id,
+                expected: before.map(|before| before.version),
+                version,
+                last_updated: now,
+                method: pending.method,
+                body,
+                index: pending.rows,
+            });
+        }
+        if !changes.is_empty() || !self.jobs.is_empty() {
+            let has_jobs = !self.jobs.is_empty();
+            let commit = Commit { changes, jobs: self.jobs, ..Commit::default() };
+            self.facade.resources.commit(commit).await?;
+            if has_jobs {
+                self.facade.enqueued.notify_one();
+            }
+        }
+        Ok(committed)
+    }
+}
+
+fn key(resource_type: &str, id: &str) -> (String, String) {
+    (resource_type.to_owned(), id.to_owned())
+}
+
+fn parse(body: &Arc<str>) -> Result<Json, Error> {
+    Json::parse(body.as_bytes()).map_err(|error| {
+        tracing::error!(%error, "a stored resource cannot be read");
+        Error::Internal
+    })
+}
+
+/// Writes version and time into `meta`, which stands after `resourceType` and `id`.
+fn stamp(mut resource: Json, version: i64, now: i64) -> Json {
+    if let Some(object) = resource.as_object_mut() {
+        if object.get("meta").and_then(Json::as_object).is_none() {
+            object.set_at(2, "meta", Object::new());
+        }
+        if let Some(meta) = object.get_mut("meta").and_then(Json::as_object_mut) {
+            meta.set("versionId", version.to_string());
+            meta.set("lastUpdated", instant(now));
+        }
+    }
+    resource
+}
+
+/// Whether two resources say the same but for the version and time that the service writes.
+fn same(stored: &Json, new: &Json) -> bool {
+    let members = |resource: &Json| -> Vec<(String, Json)> {
+        let Some(object) = resource.as_object() else { return Vec::new() };
+        let mut members = Vec::with_capacity(object.len());
+        for (name, value) in object.iter() {
+            let mut value = value.clone();
+            if name == "meta"
+                && let Some(meta) = value.as_object_mut()
+            {
+                meta.remove("versionId");
+                meta.remove("lastUpdated");
+                if meta.is_empty() {
+                    continue;
+                }
+            }
+            members.push((name.to_owned(), value));
+        }
+        members.sort_by(|a, b| a.0.cmp(&b.0));
+        members
+    };
+    members(stored) == members(new)
+}

@@ -1,0 +1,32 @@
+//! HTTP: <https://hl7.org/fhir/R4/http.html>. Bytes and headers in, bytes and headers out; what
+//! they mean is decided elsewhere.
+
+mod fhir;
+mod health;
+mod request_id;
+
+pub use fhir::error_response;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{any, get};
+
+use crate::app::App;
+use crate::pages;
+
+/// The whole service as a router.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(pages::start))
+        .route("/lumbar.css", get(pages::stylesheet))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/fhir", any(fhir::handle))
+        .route("/fhir/", any(fhir::handle))
+        .route("/fhir/{*path}", any(fhir::handle))
+        .fallback(health::nothing_here)
+        .layer(middleware::from_fn(request_id::with_request_id))
+        .with_state(app)
+}

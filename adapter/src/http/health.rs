@@ -1,0 +1,34 @@
+//! Whether the process is up, and whether it can serve.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use lumbar_fhir::{Issue, IssueType};
+
+use crate::app::App;
+use crate::facade::Error;
+
+use super::fhir::error_response;
+
+/// 200 as long as the process answers.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when the database answers, else 503.
+pub async fn readyz(State(app): State<Arc<App>>) -> Response {
+    match app.facade.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    }
+}
+
+/// 404 for every path that is not ours.
+pub async fn nothing_here() -> Response {
+    error_response(&Error::NotFound(Issue::error(
+        IssueType::NotFound,
+        "There is nothing here; the FHIR service is at /fhir, the start page at /.",
+    )))
+}

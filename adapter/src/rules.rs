@@ -1,0 +1,132 @@
+//! The behaviour that is data: instruments, pathways and their value sets, as compiled in from
+//! `profiles/`, and the artefacts that a site adds.
+
+use std::path::Path;
+
+use include_dir::{Dir, include_dir};
+use lumbar_clinical::{Pathway, ScoringTable};
+use lumbar_fhir::{Issue, IssueType, Json};
+
+static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../profiles");
+
+/// Most files that one `--profiles` path may hold.
+const MAX_FILES: usize = 20_000;
+
+/// Instruments and pathways, read and checked once.
+pub struct Rules {
+    /// Questionnaires that are served.
+    pub questionnaires: Vec<Json>,
+    /// How their responses are scored.
+    pub tables: Vec<ScoringTable>,
+    /// What follows from scores.
+    pub pathways: Vec<Pathway>,
+    /// Every artefact that is served besides: definitions of pathways and terminology.
+    pub artefacts: Vec<Json>,
+}
+
+impl Rules {
+    /// The rules that were compiled in.
+    ///
+    /// # Errors
+    /// The first artefact that cannot be used, which only a broken build has.
+    pub fn embedded() -> Result<Rules, Issue> {
+        let mut rules = Rules {
+            questionnaires: Vec::new(),
+            tables: Vec::new(),
+            pathways: Vec::new(),
+            artefacts: Vec::new(),
+        };
+        for file in files("terminology") {
+            rules.artefacts.push(read(file)?);
+        }
+        let value_sets: Vec<Json> = of_type(&rules.artefacts, "ValueSet").cloned().collect();
+        for folder in folders("instruments") {
+            for file in folder.files() {
+                match file.path().file_name().and_then(|name| name.to_str()) {
+                    Some("Questionnaire.json") => rules.questionnaires.push(read(file)?),
+                    Some("scoring.json") => rules.tables.push(ScoringTable::parse(&read(file)?)?),
+                    _ => {}
+                }
+            }
+        }
+        for folder in folders("pathways") {
+            let mut definitions = Vec::new();
+            for file in folder.files().filter(|file| is_json(file.path())) {
+                definitions.push(read(file)?);
+            }
+            let activities: Vec<Json> = of_type(&definitions, "ActivityDefinition").cloned().collect();
+            for plan in of_type(&definitions, "PlanDefinition") {
+                rules.pathways.push(Pathway::parse(plan, &activities, &value_sets)?);
+            }
+            rules.artefacts.append(&mut definitions);
+        }
+        Ok(rules)
+    }
+
+    /// The scoring table for a QuestionnaireResponse.
+    pub fn table(&self, response: &Json) -> Option<&ScoringTable> {
+        self.tables.iter().find(|table| lumbar_clinical::derive::concerns(table, response))
+    }
+}
+
+/// A file of the compiled-in `profiles/`, by its path below that folder.
+pub fn embedded_file(path: &str) -> Option<&'static str> {
+    PROFILES.get_file(path)?.contents_utf8()
+}
+
+fn folders(name: &str) -> impl Iterator<Item = &'static Dir<'static>> {
+    PROFILES.get_dir(name).into_iter().flat_map(Dir::dirs)
+}
+
+fn files(name: &str) -> impl Iterator<Item = &'static include_dir::File<'static>> {
+    let files = PROFILES.get_dir(name).into_iter().flat_map(Dir::files);
+    files.filter(|file| is_json(file.path()))
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn read(file: &include_dir::File<'_>) -> Result<Json, Issue> {
+    Json::parse(file.contents()).map_err(|error| {
+        Issue::error(IssueType::Structure, format!("{}: {error}", file.path().display()))
+    })
+}
+
+fn of_type<'a>(resources: &'a [Json], name: &'a str) -> impl Iterator<Item = &'a Json> {
+    resources.iter().filter(move |resource| resource.str_at(&["resourceType"]) == Some(name))
+}
+
+/// The FHIR resources of a site's file or folder (not its sub-folders).
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn read_artefacts(path: &Path) -> Result<Vec<Json>, String> {
+    let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut paths = Vec::new();
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|error| fault(path, &error))?;
+        for entry in entries.take(MAX_FILES) {
+            let entry = entry.map_err(|error| fault(path, &error))?.path();
+            if is_json(&entry) {
+                paths.push(entry);
+            }
+        }
+        paths.sort();
+    } else {
+        paths.push(path.to_owned());
+    }
+    let mut resources = Vec::new();
+    for path in paths {
+        let bytes = std::fs::read(&path).map_err(|error| fault(&path, &error))?;
+        let resource = Json::parse(&bytes).map_err(|error| fault(&path, &error))?;
+        match resource.str_at(&["resourceType"]) {
+            Some("Bundle") => resources
+                .extend(resource.list("entry").iter().filter_map(|entry| entry.get("resource")).cloned()),
+            Some(_) => resources.push(resource),
+            // A package's own index is no resource.
+            None => {}
+        }
+    }
+    Ok(resources)
+}

@@ -1,0 +1,128 @@
+//! `lumbar serve`: from settings to a listening service, and back.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use lumbar_fhir::definitions::Definitions;
+use lumbar_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::config::Settings;
+use crate::facade::{Machine, Source};
+use crate::rules::Rules;
+use crate::{demo, http, jobs};
+
+/// How long running requests may take to finish once the service is told to stop.
+const FINISH: Duration = Duration::from_secs(20);
+
+/// Runs the service until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// A sentence that says what could not be started and what to do.
+pub async fn serve(mut settings: Settings) -> Result<(), String> {
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}; choose another address with --listen")
+    })?;
+    let local = listener.local_addr().map_err(|error| error.to_string())?;
+    if settings.base_url.is_empty() {
+        settings.base_url = format!("http://{local}/fhir");
+    }
+    let (definitions, rules) = definitions(&settings)?;
+    let (stop, stopped) = watch::channel(false);
+    let source: Arc<dyn Source> = Arc::new(Machine);
+    if settings.demo {
+        demo::prepare(&mut settings, source.as_ref(), stopped.clone()).await?;
+    }
+    let store = open(&settings.database).await?;
+    let app = Arc::new(App::new(settings, &store, definitions, rules, source));
+    app.serve_artefacts().await.map_err(|error| format!("the instruments cannot be stored: {error}"))?;
+    let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
+
+    let router = http::router(app.clone());
+    let listener = listener.tap_io(|stream| {
+        // Small answers must not wait for more.
+        let _ = stream.set_nodelay(true);
+    });
+    let mut told = stopped.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let _ = told.wait_for(|stop| *stop).await;
+    });
+    let server = tokio::spawn(async move { server.await });
+    say(&format!("lumbar listening on http://{local}"));
+    if app.settings.demo {
+        let walk = demo::walk(app.clone());
+        tokio::select! {
+            result = walk => result?,
+            () = signal() => {}
+        }
+    }
+    if !server.is_finished() {
+        signal().await;
+    }
+    let _ = stop.send(true);
+    let finish = async {
+        let _ = server.await;
+        let _ = worker.await;
+    };
+    if tokio::time::timeout(FINISH, finish).await.is_err() {
+        tracing::warn!("some requests did not finish in time and were ended");
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// One line for whoever started the service.
+pub fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading any more, which is no reason to stop serving.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// Opens the database.
+///
+/// # Errors
+/// A sentence with the cause.
+pub async fn open(database: &str) -> Result<Store, String> {
+    Store::open(database, lumbar_store::Options::default()).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or(String::new(), |c| format!(": {c}"));
+        format!("cannot open the database: {error}{cause}")
+    })
+}
+
+/// The definitions of the standard, of Lumbar and of the site, and the rules among them.
+///
+/// # Errors
+/// A sentence for the first artefact that cannot be used.
+pub fn definitions(settings: &Settings) -> Result<(Definitions, Rules), String> {
+    let mut definitions = Definitions::r4();
+    for path in &settings.profiles {
+        for resource in crate::rules::read_artefacts(path)? {
+            if let Some(issue) = definitions.add(&resource).into_iter().find(|i| i.is_error()) {
+                return Err(format!("{}: {}", path.display(), issue.text));
+            }
+        }
+    }
+    let rules = Rules::embedded().map_err(|issue| issue.text)?;
+    Ok((definitions, rules))
+}
+
+async fn signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = interrupt.await;
+        }
+    }
+}
