@@ -54,6 +54,6 @@ impl App {
     pub async fn serve_artefacts(&self) -> Result<(), Error> {
         let artefacts = self.rules.questionnaires.iter().chain(&self.rules.artefacts);
         let artefacts: Vec<Json> = artefacts.cloned().collect();
-        self.facade.put(&Caller::System, &artefacts, &[]).await
+        self.facade.put(&Caller::System, &artefacts, &[]).await.map(|_| ())
     }
 }

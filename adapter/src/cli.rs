@@ -152,7 +152,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
         }
         Command::Convert { from, to, paths, out, report } => {
             let files = intake::read_files(&paths)?;
-            let converted = intake::convert(from, to, files)?;
+            let converted = intake::convert(from, to, intake::batch_name(&paths), files)?;
             write(out.as_deref(), converted.output.as_bytes())?;
             if let Some(path) = report {
                 write(Some(&path), converted.report.to_pretty().as_bytes())?;
@@ -165,7 +165,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             store.close().await;
             serve::say(&imported.summary());
             if let Some(path) = report {
-                write(Some(&path), imported.report.to_pretty().as_bytes())?;
+                write(Some(&path), imported.to_json().to_pretty().as_bytes())?;
             }
             return Ok(if imported.fatal { ExitCode::from(1) } else { ExitCode::SUCCESS });
         }

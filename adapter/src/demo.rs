@@ -65,10 +65,9 @@ pub async fn walk(app: Arc<App>) -> Result<(), String> {
             format!("the demonstration stopped while {name}: {why}")
         }
     };
-    let report = intake::import_embedded(&app, "emis", &DEMO, "emis")
-        .await
-        .map_err(step("importing the GP extract"))?;
-    say(&format!("  GP extract      {report}"));
+    let extract = DEMO.get_dir("emis").map_or_else(Vec::new, intake::embedded);
+    let imported = intake::import_emis(&app, &extract).await?;
+    say(&format!("  GP extract      {}", imported.summary()));
     let responses = responses().map_err(|error| format!("the demonstration's answers: {error}"))?;
     let (first, later): (Vec<Json>, Vec<Json>) =
         responses.into_iter().partition(|response| response.str_at(&["id"]).is_some_and(|id| id.ends_with("-baseline")));

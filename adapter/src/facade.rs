@@ -318,6 +318,7 @@ impl Facade {
 
     /// Puts resources, whose types and ids they carry, and enqueues jobs in one commit, for
     /// Lumbar's own parts. A resource that says the same as the stored one changes nothing.
+    /// Returns how many resources were written, derived ones included.
     ///
     /// # Errors
     /// As [`Facade::perform`]; nothing is stored then.
@@ -326,7 +327,7 @@ impl Facade {
         caller: &Caller,
         resources: &[Json],
         jobs: &[NewJob],
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let (Caller::Open | Caller::System) = caller;
         let mut attempt = 1;
         loop {
@@ -339,7 +340,7 @@ impl Facade {
             }
             match unit.commit().await {
                 Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-                result => return result.map(|_| ()),
+                result => return result.map(|committed| committed.len()),
             }
         }
     }

@@ -1,14 +1,73 @@
-//! placeholder
+//! The way in for files: land what came, raw, before anything is made of it; then read, map and
+//! perform.
+//!
+//! What arrives is known again: the same file twice changes nothing. An import that was cut off is
+//! finished by running it again.
+
+mod convert;
+mod emis;
+mod files;
+mod landed;
+
 use std::path::PathBuf;
-use include_dir::Dir;
-use lumbar_fhir::{Json, json};
+
+use lumbar_fhir::Json;
+use lumbar_translate::report::Report;
+
 use crate::app::App;
 use crate::cli::Format;
-use crate::facade::Error;
-pub struct Converted { pub output: String, pub report: Json, pub fatal: bool }
-pub struct Imported { pub report: Json, pub fatal: bool }
-impl Imported { pub fn summary(&self) -> String { String::new() } }
-pub fn read_files(_: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, String> { Ok(vec![]) }
-pub fn convert(_: Format, _: Format, _: Vec<(String, Vec<u8>)>) -> Result<Converted, String> { Ok(Converted{output: String::new(), report: json!({}), fatal: false}) }
-pub async fn import(_: &App, _: Format, _: &[PathBuf]) -> Result<Imported, String> { Err("no".into()) }
-pub async fn import_embedded(_: &App, _: &str, _: &Dir<'_>, _: &str) -> Result<String, Error> { Ok("".into()) }
+
+pub use convert::{Converted, convert};
+pub use emis::import as import_emis;
+pub use files::{Input, batch_name, embedded, read_files};
+
+/// Begins the systems of identifiers and codes that are ours. It does not follow the address of the
+/// service, because ids must be the same on every machine.
+pub const ID_BASE: &str = "https://lumbar.example/fhir";
+
+/// What an import came to.
+pub struct Imported {
+    /// Counts and issues.
+    pub report: Report,
+    /// Resources that were created or changed.
+    pub written: u64,
+    /// Whether a file could not be used at all.
+    pub fatal: bool,
+}
+
+impl Imported {
+    /// One line for a person.
+    pub fn summary(&self) -> String {
+        let (mut rows, mut mapped, mut refused) = (0, 0, 0);
+        for counts in self.report.tables.values() {
+            rows += counts.rows_in;
+            mapped += counts.mapped;
+            refused += counts.refused;
+        }
+        format!(
+            "{rows} rows in, {mapped} mapped, {refused} refused, {} resources written, {} issues",
+            self.written,
+            self.report.issues().len(),
+        )
+    }
+
+    /// The report as JSON, with what was written.
+    pub fn to_json(&self) -> Json {
+        let mut report = self.report.to_json();
+        report.set("written", self.written);
+        report
+    }
+}
+
+/// Imports files into the store.
+///
+/// # Errors
+/// A sentence: a file cannot be read, the store cannot be written, or the format has no import.
+pub async fn import(app: &App, from: Format, paths: &[PathBuf]) -> Result<Imported, String> {
+    match from {
+        Format::Emis => import_emis(app, &files::inputs(paths)?).await,
+        Format::Hl7v2 | Format::Csv | Format::Fhir => {
+            Err("only emis is imported; post FHIR to the service, or use lumbar convert".to_owned())
+        }
+    }
+}

@@ -52,6 +52,11 @@ pub struct Committed {
 }
 
 impl Committed {
+    /// How many resources were written.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.stored.len()).unwrap_or(u64::MAX)
+    }
+
     /// The version of a resource that the commit wrote; `None` when it left it as it was.
     pub fn find(&self, resource_type: &str, id: &str) -> Option<&Stored> {
         self.stored.iter().find(|stored| stored.resource_type == resource_type && stored.id == id)

@@ -308,7 +308,7 @@ pub async fn fail(app: &App, job: &Job, reason: &str) -> Result<(), Error> {
     match app.facade.fetch(&Caller::System, &reference, 1).await?.first() {
         Some(matched) => {
             let task = task(&reference, matched, "failed", Some(reason));
-            app.facade.put(&Caller::System, &[task], &[]).await
+            app.facade.put(&Caller::System, &[task], &[]).await.map(|_| ())
         }
         None => Ok(()),
     }

@@ -12,6 +12,8 @@ use lumbar_fhir::Json;
 
 /// One table: file name and content.
 pub type Table = (&'static str, String);
+/// Gives the bytes of a bundle by its file name.
+pub type Read<'a> = dyn Fn(&str) -> Result<Vec<u8>, Box<dyn Error>> + 'a;
 
 #[allow(dead_code, reason = "the test that compares the tables includes this file")]
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,10 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All tables; `read` gives the bytes of a bundle by its file name.
-pub fn tables(
-    read: &dyn Fn(&str) -> Result<Vec<u8>, Box<dyn Error>>,
-) -> Result<Vec<Table>, Box<dyn Error>> {
+/// All tables.
+pub fn tables(read: &Read) -> Result<Vec<Table>, Box<dyn Error>> {
     let types = Json::parse(&read("profiles-types.json")?)?;
     let resources = Json::parse(&read("profiles-resources.json")?)?;
     let parameters = Json::parse(&read("search-parameters.json")?)?;

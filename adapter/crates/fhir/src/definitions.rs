@@ -20,6 +20,7 @@ use search_parameter::SearchParameters;
 const TYPES: &str = include_str!("../../../../profiles/r4/types.tsv");
 const ELEMENTS: &str = include_str!("../../../../profiles/r4/elements.tsv");
 const INVARIANTS: &str = include_str!("../../../../profiles/r4/invariants.tsv");
+const CORRECTIONS: &str = include_str!("../../../../profiles/r4/corrections.tsv");
 const SEARCH_PARAMETERS: &str = include_str!("../../../../profiles/r4/search-parameters.tsv");
 
 /// Types, elements and search parameters of R4 and of the site.
@@ -33,7 +34,7 @@ pub struct Definitions {
 impl Definitions {
     /// The definitions of R4 (4.0.1).
     pub fn r4() -> Definitions {
-        let types = Types::read(TYPES, ELEMENTS, INVARIANTS);
+        let types = Types::read(TYPES, ELEMENTS, INVARIANTS, CORRECTIONS);
         let mut issues = Vec::new();
         let parameters = SearchParameters::read(SEARCH_PARAMETERS, &types, &mut issues);
         Definitions { types, parameters, issues }
@@ -119,7 +120,8 @@ impl Definitions {
 
     /// The choice element that the JSON member `name` belongs to.
     pub(crate) fn choice<'a>(&'a self, kind: &'a Type, name: &str) -> Option<&'a Element> {
-        let choices = |kind: &'a Type| kind.choices().find(|element| element.member(name).is_some());
+        let choices =
+            |kind: &'a Type| kind.choices().find(|element| element.member(name).is_some());
         self.types.lineage(kind).find_map(choices)
     }
 
@@ -210,6 +212,20 @@ mod tests {
         assert_eq!(composite.kind, SearchKind::Composite);
         assert_eq!(parts, ["code", "value.as(Quantity)"]);
         assert_eq!(definitions.search_parameters("Observation").count(), 47);
+    }
+
+    #[test]
+    fn corrections_replace_the_published_expressions() {
+        let definitions = Definitions::r4();
+        for [path, key, expression, _] in rows(CORRECTIONS) {
+            let of_type = definitions.type_of(path).map(|kind| &kind.invariants);
+            let (parent, name) = path.rsplit_once('.').unwrap_or_default();
+            let of_element = definitions.child(parent, name).map(|element| &element.invariants);
+            let mut invariants = [of_type, of_element].into_iter().flatten().flatten();
+            let found = invariants.find(|invariant| invariant.key == key);
+            let found = found.map_or("", |invariant| invariant.expression);
+            assert_eq!(found, expression, "{path} {key}");
+        }
     }
 
     #[test]

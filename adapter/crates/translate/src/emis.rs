@@ -83,7 +83,7 @@ pub fn convert<R: Read>(
     let mut report = Report::new(&mapping.format);
     let rows = read(mapping, files, &mut report);
     let entries = map_all(mapping, &rows, settings, &mut report);
-    let entries: Vec<Json> = entries.iter().map(Entry::to_json).collect();
+    let entries: Vec<Json> = entries.into_iter().map(Entry::into_json).collect();
     let mut bundle = Object::new();
     bundle.set("resourceType", "Bundle");
     bundle.set("type", "transaction");

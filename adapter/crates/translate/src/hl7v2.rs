@@ -7,6 +7,7 @@
 
 mod charset;
 mod escape;
+mod map;
 mod time;
 mod tree;
 
@@ -17,6 +18,7 @@ use lumbar_fhir::{Issue, IssueType, Locator};
 
 pub use charset::Charset;
 pub use escape::{escape, unescape};
+pub use map::{Mapped, Mapping};
 pub use time::{Moment, read_time};
 pub use tree::{Groups, tree};
 

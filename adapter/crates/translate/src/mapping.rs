@@ -497,11 +497,11 @@ impl Entry {
     }
 
     /// The entry of a transaction Bundle.
-    pub fn to_json(&self) -> Json {
+    pub fn into_json(self) -> Json {
         json!({
-            "fullUrl": (&self.full_url),
-            "resource": (&self.resource),
-            "request": {"method": "PUT", "url": (&self.url)}
+            "fullUrl": (self.full_url),
+            "resource": (self.resource),
+            "request": {"method": "PUT", "url": (self.url)}
         })
     }
 }

@@ -97,7 +97,10 @@ pub struct Table {
     pub owner: Option<usize>,
     /// Columns that make the key, in order.
     pub key: Vec<usize>,
+    /// Places by every name of a column, in lower case.
     names: HashMap<String, usize>,
+    /// Places by the name that mapping tables use.
+    exact: HashMap<String, usize>,
 }
 
 /// All tables of a supplier.
@@ -181,7 +184,7 @@ impl Table {
 
     /// The column of that exact name.
     pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.get(*self.names.get(&name.to_ascii_lowercase())?).filter(|c| c.name == name)
+        self.columns.get(*self.exact.get(name)?)
     }
 
     /// The key of a row of this table; the name of the column that is missing or no GUID otherwise.
@@ -271,6 +274,7 @@ impl Layout {
                     owner: None,
                     key: Vec::new(),
                     names: HashMap::new(),
+                    exact: HashMap::new(),
                 });
                 self.tables.len() - 1
             }
@@ -320,6 +324,7 @@ impl Table {
             "key" => self.key.push(index),
             other => return Err(format!("the part \"{other}\" is unknown")),
         }
+        self.exact.insert(column.name.clone(), index);
         self.columns.push(column);
         Ok(())
     }

@@ -176,6 +176,7 @@ impl Types {
         types: &'static str,
         elements: &'static str,
         invariants: &'static str,
+        corrections: &'static str,
     ) -> Types {
         let mut all = Types { types: Vec::with_capacity(900), names: Names::with_capacity(900) };
         for [name, kind, is_abstract, _] in rows(types) {
@@ -200,7 +201,7 @@ impl Types {
             }
         }
         all.read_elements(elements);
-        all.read_invariants(invariants);
+        all.read_invariants(invariants, corrections);
         all
     }
 
@@ -246,7 +247,8 @@ impl Types {
             let name = last.strip_suffix("[x]").unwrap_or(last);
             let kinds: Vec<ElementType> =
                 types.split(' ').filter(|kind| !kind.is_empty()).map(ElementType::read).collect();
-            let binding = binding.split_once(' ').or((!binding.is_empty()).then_some((binding, "")));
+            let binding =
+                binding.split_once(' ').or((!binding.is_empty()).then_some((binding, "")));
             let element = Element {
                 path,
                 name,
@@ -315,24 +317,31 @@ impl Types {
         }
     }
 
-    fn read_invariants(&mut self, table: &'static str) {
-        for [path, key, severity, expression] in rows(table) {
+    /// A correction without an expression takes the invariant out.
+    fn read_invariants(&mut self, table: &'static str, corrections: &'static str) {
+        let corrections: Vec<[&str; 3]> = rows(corrections).collect();
+        for [path, key, severity, published] in rows(table) {
+            let correction = corrections.iter().find(|[of, known, _]| (*of, *known) == (path, key));
+            let expression = correction.map_or(published, |[.., expression]| expression);
+            if expression.is_empty() {
+                continue;
+            }
             let invariant = Invariant { key, is_error: severity == "error", expression };
-            let of_element = path.rsplit_once('.').and_then(|(parent, last)| {
-                let name = last.strip_suffix("[x]").unwrap_or(last);
-                let parent = usize::from(*self.names.get(parent)?);
-                self.types.get_mut(parent)?.elements.iter_mut().find(|e| e.name == name)
-            });
-            match of_element {
-                Some(element) => element.invariants.push(invariant),
-                None => {
-                    let index = self.names.get(path).copied().map(usize::from);
-                    if let Some(kind) = index.and_then(|index| self.types.get_mut(index)) {
-                        kind.invariants.push(invariant);
-                    }
-                }
+            if let Some(invariants) = self.invariants_of(path) {
+                invariants.push(invariant);
             }
         }
+    }
+
+    fn invariants_of(&mut self, path: &str) -> Option<&mut Vec<Invariant>> {
+        let Some((parent, last)) = path.rsplit_once('.') else {
+            let index = usize::from(*self.names.get(path)?);
+            return self.types.get_mut(index).map(|kind| &mut kind.invariants);
+        };
+        let name = last.strip_suffix("[x]").unwrap_or(last);
+        let parent = usize::from(*self.names.get(parent)?);
+        let elements = &mut self.types.get_mut(parent)?.elements;
+        elements.iter_mut().find(|element| element.name == name).map(|e| &mut e.invariants)
     }
 
     pub(super) fn get(&self, index: u16) -> Option<&Type> {

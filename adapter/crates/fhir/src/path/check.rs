@@ -130,9 +130,7 @@ impl<'a> Checker<'a> {
     }
 
     fn first(&self, name: &str, focus: &Shape<'a>) -> Result<Shape<'a>, PathError> {
-        let itself = |known: &Known<'a>| {
-            matches!(known, Known::Fhir(kind) if self.definitions.derives(kind, name))
-        };
+        let itself = |known: &Known<'a>| matches!(known, Known::Fhir(kind) if self.definitions.derives(kind, name));
         match (&focus.types, self.definitions.type_of(name)) {
             (Some(types), _) if types.iter().any(itself) => Ok(focus.clone()),
             (None, Some(kind)) => Ok(Shape::of(Known::Fhir(kind))),

@@ -53,7 +53,7 @@ impl<'s, 'a> Scope<'s, 'a> {
         Ok(match expr {
             Expr::Empty => Vec::new(),
             Expr::Boolean(value) => vec![Value::Boolean(*value)],
-            Expr::String(text) => vec![Value::String(Cow::Borrowed(text))],
+            Expr::String(literal) => vec![Value::String(Cow::Borrowed(&literal.text))],
             Expr::Integer(value) => vec![Value::Integer(*value)],
             Expr::Decimal(value) => vec![Value::Decimal(*value)],
             Expr::Date(value) => vec![Value::Date(*value)],
@@ -95,9 +95,7 @@ impl<'s, 'a> Scope<'s, 'a> {
                 }
                 self.distinct(all)?
             }
-            Expr::Binary(operator, left, right) => {
-                operators::binary(self, *operator, left, right)?
-            }
+            Expr::Binary(operator, left, right) => operators::binary(self, *operator, left, right)?,
         })
     }
 
@@ -213,7 +211,9 @@ impl<'s, 'a> Scope<'s, 'a> {
             return Ok(items.clone());
         }
         let text = match name {
-            "resource" | "rootResource" => return Ok(self.context.resource.iter().cloned().collect()),
+            "resource" | "rootResource" => {
+                return Ok(self.context.resource.iter().cloned().collect());
+            }
             "context" => return Ok(self.focus.to_vec()),
             "ucum" => "http://unitsofmeasure.org".into(),
             "sct" => "http://snomed.info/sct".into(),

@@ -6,6 +6,7 @@ mod existence;
 mod fhir;
 mod filtering;
 mod math;
+mod narrative;
 mod string;
 mod subsetting;
 mod tree;
@@ -35,12 +36,13 @@ pub(super) struct Call<'s, 'a> {
 }
 
 /// All functions, by section.
-static FUNCTIONS: [&[Function]; 11] = [
+static FUNCTIONS: [&[Function]; 12] = [
     existence::FUNCTIONS,
     filtering::FUNCTIONS,
     subsetting::FUNCTIONS,
     types::FUNCTIONS,
     fhir::FUNCTIONS,
+    narrative::FUNCTIONS,
     conversion::FUNCTIONS,
     string::FUNCTIONS,
     math::FUNCTIONS,
@@ -109,9 +111,9 @@ impl<'s, 'a> Call<'s, 'a> {
         operators::integer(&self.items(index)?)
     }
 
-    /// The one item of the focus with FHIRPath's own type.
+    /// The one item of the focus with FHIRPath's own type; a primitive without a value is none.
     fn value(&self) -> Result<Option<Value<'a>>, PathError> {
-        Ok(operators::single(self.focus)?.map(Value::to_system))
+        Ok(operators::value(self.focus)?.map(Value::to_system))
     }
 }
 

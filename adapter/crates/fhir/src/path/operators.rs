@@ -9,6 +9,7 @@ use super::eval::{Evaluated, Items, Scope};
 use super::parser::{Expr, Operator};
 use super::value::{Quantity, Value};
 use super::{PathError, units};
+use crate::Json;
 
 pub(super) fn binary<'a>(
     scope: &Scope<'_, 'a>,
@@ -38,7 +39,7 @@ pub(super) fn binary<'a>(
             scope.text((left.len() + right.len()) as u64)?;
             Ok(vec![Value::String((left + &right).into())])
         }
-        operator => match (single(&left)?, single(&right)?) {
+        operator => match (value(&left)?, value(&right)?) {
             (Some(left), Some(right)) => {
                 let found = arithmetic(operator, &left.to_system(), &right.to_system())?;
                 if let Some(Value::String(text)) = &found {
@@ -80,11 +81,7 @@ pub(super) fn truth_value<'a>(value: Option<bool>) -> Items<'a> {
     value.map(Value::Boolean).into_iter().collect()
 }
 
-fn equal(
-    scope: &Scope,
-    left: &[Value],
-    right: &[Value],
-) -> Result<Option<bool>, PathError> {
+fn equal(scope: &Scope, left: &[Value], right: &[Value]) -> Result<Option<bool>, PathError> {
     scope.work(left.len() as u64)?;
     if left.is_empty() || right.is_empty() {
         return Ok(None);
@@ -116,7 +113,7 @@ fn membership<'a>(scope: &Scope<'_, 'a>, item: &[Value<'a>], of: &[Value<'a>]) -
 }
 
 fn ordered<'a>(operator: Operator, left: &[Value], right: &[Value]) -> Evaluated<'a> {
-    let (Some(left), Some(right)) = (single(left)?, single(right)?) else {
+    let (Some(left), Some(right)) = (value(left)?, value(right)?) else {
         return Ok(Vec::new());
     };
     let order = compare::order(left, right)?;
@@ -181,7 +178,9 @@ pub(super) fn arithmetic<'a>(
         Operator::Add => left.checked_add(right).map(Value::Decimal),
         Operator::Subtract => left.checked_sub(right).map(Value::Decimal),
         Operator::Multiply => left.checked_mul(right).map(Value::Decimal),
-        Operator::Divide => left.checked_div(right).map(Value::Decimal),
+        Operator::Divide => {
+            left.checked_div(right).map(|quotient| Value::Decimal(quotient.normalize()))
+        }
         Operator::Mod => left.checked_rem(right).map(Value::Decimal),
         _ => left.checked_div(right).and_then(|q| q.trunc().to_i64()).map(Value::Integer),
     })
@@ -240,7 +239,7 @@ fn move_date<'a>(
 }
 
 pub(super) fn negative<'a>(items: &[Value<'a>]) -> Evaluated<'a> {
-    let Some(item) = single(items)? else { return Ok(Vec::new()) };
+    let Some(item) = value(items)? else { return Ok(Vec::new()) };
     Ok(match item.to_system() {
         Value::Integer(value) => value.checked_neg().map(Value::Integer).into_iter().collect(),
         Value::Decimal(value) => vec![Value::Decimal(-value)],
@@ -263,6 +262,12 @@ pub(super) fn single<'s, 'a>(items: &'s [Value<'a>]) -> Result<Option<&'s Value<
     }
 }
 
+/// The one item of a collection, or none; a primitive that has only extensions counts as none.
+pub(super) fn value<'s, 'a>(items: &'s [Value<'a>]) -> Result<Option<&'s Value<'a>>, PathError> {
+    let has_value = |item: &&Value| item.json().is_none_or(|json| *json != Json::Null);
+    Ok(single(items)?.filter(has_value))
+}
+
 /// The truth of a collection: a single item that is no boolean counts as true.
 pub(super) fn boolean(items: &[Value]) -> Result<Option<bool>, PathError> {
     Ok(single(items)?.map(|item| match item.to_system() {
@@ -273,7 +278,7 @@ pub(super) fn boolean(items: &[Value]) -> Result<Option<bool>, PathError> {
 
 /// The text of a single string.
 pub(super) fn string(items: &[Value]) -> Result<Option<String>, PathError> {
-    let Some(item) = single(items)? else { return Ok(None) };
+    let Some(item) = value(items)? else { return Ok(None) };
     match item.to_system() {
         Value::String(text) => Ok(Some(text.into_owned())),
         // A date in a tree is a string in JSON, and is used as one where a string is needed.
@@ -286,7 +291,7 @@ pub(super) fn string(items: &[Value]) -> Result<Option<String>, PathError> {
 
 /// The number of a single integer.
 pub(super) fn integer(items: &[Value]) -> Result<Option<i64>, PathError> {
-    let Some(item) = single(items)? else { return Ok(None) };
+    let Some(item) = value(items)? else { return Ok(None) };
     match item.to_system() {
         Value::Integer(value) => Ok(Some(value)),
         other => Err(wrong_type(&other, "an integer")),

@@ -3,6 +3,9 @@
 //! Precedence climbing; a chain `a.b.c` and a union `a | b | c` are one node each, so that long
 //! ones cost no depth.
 
+use std::sync::OnceLock;
+
+use regex::Regex;
 use rust_decimal::Decimal;
 
 use super::PathError;
@@ -20,7 +23,7 @@ pub const MAX_LENGTH: usize = 64 * 1024;
 pub(crate) enum Expr {
     Empty,
     Boolean(bool),
-    String(String),
+    String(Literal),
     Integer(i64),
     Decimal(Decimal),
     Date(Temporal),
@@ -40,6 +43,14 @@ pub(crate) enum Expr {
     As(Box<Expr>, TypeName),
     Union(Vec<Expr>),
     Binary(Operator, Box<Expr>, Box<Expr>),
+}
+
+/// A string in the expression.
+#[derive(Clone, Debug)]
+pub(crate) struct Literal {
+    pub text: String,
+    /// The text as a regular expression, once it is used as one.
+    pub pattern: OnceLock<Option<Regex>>,
 }
 
 /// One step of a chain.
@@ -328,7 +339,9 @@ impl<'t> Parser<'t> {
         let token = *self.peek();
         self.at += 1;
         let expr = match (token.kind, token.text) {
-            (Kind::String, _) => Expr::String(unescape(&token)?),
+            (Kind::String, _) => {
+                Expr::String(Literal { text: unescape(&token)?, pattern: OnceLock::new() })
+            }
             (Kind::Integer | Kind::Decimal, _) => self.number(&token)?,
             (Kind::Temporal, text) => temporal(text)
                 .ok_or_else(|| PathError::at("this is no date or time", token.start))?,

@@ -126,7 +126,8 @@ impl Temporal {
                 return None;
             }
             let kept = &fraction[..fraction.len().min(9)];
-            self.nanos = kept.parse::<u32>().ok()? * 10_u32.pow(9 - u32::try_from(kept.len()).ok()?);
+            self.nanos =
+                kept.parse::<u32>().ok()? * 10_u32.pow(9 - u32::try_from(kept.len()).ok()?);
             self.precision = Precision::Millisecond;
         }
         Some(())

@@ -222,7 +222,11 @@ fn component(rest: &mut &str, depth: usize) -> Option<Scale> {
         return Some(Scale { factor: symbol.parse().ok()?, dimension: NONE });
     }
     let digits = symbol.len()
-        - symbol.bytes().rev().take_while(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-')).count();
+        - symbol
+            .bytes()
+            .rev()
+            .take_while(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-'))
+            .count();
     let (name, exponent) = symbol.split_at(digits);
     let exponent: i32 = if exponent.is_empty() { 1 } else { exponent.parse().ok()? };
     let unit = atom(name)?;
@@ -251,7 +255,10 @@ fn symbol_end(text: &str) -> usize {
 
 fn atom(name: &str) -> Option<Scale> {
     if let Some((_, digits, power, dimension, _)) = ATOMS.iter().find(|(code, ..)| *code == name) {
-        return Some(Scale { factor: shift(Decimal::from(*digits), *power)?, dimension: *dimension });
+        return Some(Scale {
+            factor: shift(Decimal::from(*digits), *power)?,
+            dimension: *dimension,
+        });
     }
     PREFIXES.iter().find_map(|(prefix, prefix_power)| {
         let rest = name.strip_prefix(prefix)?;

@@ -232,10 +232,11 @@ fn string(text: &str, system: System) -> Value<'_> {
 }
 
 fn number_value(text: &str, system: System) -> Option<Value<'_>> {
-    if system != System::Decimal && is_integer(text) {
-        if let Ok(value) = text.parse() {
-            return Some(Value::Integer(value));
-        }
+    if system != System::Decimal
+        && is_integer(text)
+        && let Ok(value) = text.parse()
+    {
+        return Some(Value::Integer(value));
     }
     decimal(text).map(Value::Decimal)
 }
@@ -244,11 +245,12 @@ fn is_integer(text: &str) -> bool {
     !text.contains(['.', 'e', 'E'])
 }
 
-/// The number that a text in JSON's notation means; `None` if it has more than 28 digits.
+/// The number that a text in JSON's notation means, rounded if it has more than 28 digits; `None`
+/// if it is too large.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
     match text.contains(['e', 'E']) {
         true => Decimal::from_scientific(text).ok(),
-        false => Decimal::from_str_exact(text).ok(),
+        false => text.parse().ok(),
     }
 }
 

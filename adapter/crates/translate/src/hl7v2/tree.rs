@@ -2,7 +2,8 @@
 //!
 //! The tree is an object with a list for each segment name. A segment has `at` (its place), `set`
 //! (its number among those of its name), a list `f3` for each field that is sent, and lists of the
-//! segments that belong to it. A repetition has `at`, `repetition` (its number), `text` (the whole as text) and a member `c1`
+//! segments that belong to it. A repetition has `at`, `repetition` (its number), `text` (the whole,
+//! as free text has it, where a delimiter may be meant as itself) and a member `c1`
 //! for each component that holds something, with `c1s2` for its second subcomponent; a null (`""`)
 //! has `null` and nothing else. Values are text, escapes resolved.
 
@@ -136,8 +137,7 @@ fn repetition(text: &str, at: &str, message: &Message, issues: &mut Vec<Issue>) 
             parts.push((name, value));
         }
     }
-    let whole: Vec<&str> = parts.iter().map(|(_, value)| value.as_str()).collect();
-    object.set("text", whole.join(" "));
+    object.set("text", resolve(text));
     for (name, value) in parts {
         object.set(&name, value);
     }

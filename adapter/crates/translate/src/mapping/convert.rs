@@ -48,7 +48,7 @@ pub(crate) enum Convert {
     Words,
     /// `qualifiers`: the lines of a qualifier list, or the text as it is.
     Qualifiers,
-    /// `read-code`: five places, without the synonym number.
+    /// `read-code`: five places, without the synonym number; nothing for longer, local codes.
     ReadCode,
     /// `part(table)`: an object made by another table over the value.
     Part(String),
@@ -201,7 +201,12 @@ impl Convert {
             Convert::ReadCode => {
                 let text = raw();
                 let code = text.split_once('-').map_or(text.as_str(), |(code, _)| code);
-                one(format!("{code:.<5}").into())
+                let shaped = code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+                if shaped && (1..=5).contains(&code.len()) {
+                    one(format!("{code:.<5}").into())
+                } else {
+                    Vec::new()
+                }
             }
             Convert::Part(name) => {
                 let Some(rules) = scope.mapping.part(name) else { return Vec::new() };

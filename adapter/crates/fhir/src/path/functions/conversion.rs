@@ -112,9 +112,7 @@ fn to_date<'a>(value: &Value<'a>) -> Option<Value<'a>> {
     match value {
         Value::Date(date) => Some(Value::Date(*date)),
         Value::DateTime(date) => Some(Value::Date(date.date())),
-        Value::String(text) => {
-            Temporal::parse_date_time(text).map(|date| Value::Date(date.date()))
-        }
+        Value::String(text) => Temporal::parse_date_time(text).map(|date| Value::Date(date.date())),
         _ => None,
     }
 }

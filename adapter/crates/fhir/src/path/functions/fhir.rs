@@ -1,10 +1,10 @@
 //! Functions that FHIR adds: <https://hl7.org/fhir/R4/fhirpath.html#functions>.
 
 use super::{Call, Evaluated, Function, row, some, truth};
+use crate::Json;
 use crate::path::eval::Items;
 use crate::path::value::{Node, Typing, Value};
 use crate::path::{PathError, navigate, operators};
-use crate::Json;
 
 pub(super) static FUNCTIONS: &[Function] = &[
     row("extension", (1, 1), extension),
@@ -82,6 +82,7 @@ fn referenced_type<'a>(call: &Call<'_, 'a>, node: &Node<'a>, text: &str) -> Opti
     let definitions = call.scope.context.definitions;
     let named = node.json.str_at(&["type"]);
     let path = text.split("/_history/").next().unwrap_or(text);
-    let name = named.or_else(|| path.rsplit('/').nth(1)).filter(|name| definitions.is_resource(name))?;
+    let name =
+        named.or_else(|| path.rsplit('/').nth(1)).filter(|name| definitions.is_resource(name))?;
     definitions.type_of(name).map(Typing::Unresolved)
 }

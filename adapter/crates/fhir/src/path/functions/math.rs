@@ -38,7 +38,7 @@ fn number(call: &Call) -> Result<Option<Decimal>, PathError> {
 
 fn argument(call: &Call) -> Result<Option<Decimal>, PathError> {
     let items = call.items(0)?;
-    let Some(value) = operators::single(&items)?.map(Value::to_system) else { return Ok(None) };
+    let Some(value) = operators::value(&items)?.map(Value::to_system) else { return Ok(None) };
     as_decimal(&value).map(Some).ok_or_else(|| wrong_type(&value, "a number"))
 }
 

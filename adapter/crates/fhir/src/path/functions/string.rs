@@ -12,10 +12,13 @@ use super::{Call, Evaluated, Function, one, row, some};
 use crate::Json;
 use crate::path::PathError;
 use crate::path::operators::{self, wrong_type};
+use crate::path::parser::Expr;
 use crate::path::value::Value;
 
 pub(super) static FUNCTIONS: &[Function] = &[
-    row("indexOf", (1, 1), |call| with_argument(call, |text, part| Ok(index(text.find(part), text)))),
+    row("indexOf", (1, 1), |call| {
+        with_argument(call, |text, part| Ok(index(text.find(part), text)))
+    }),
     row("lastIndexOf", (1, 1), |call| {
         with_argument(call, |text, part| Ok(index(text.rfind(part), text)))
     }),
@@ -32,11 +35,9 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("upper", (0, 0), |call| change(call, str::to_uppercase)),
     row("lower", (0, 0), |call| change(call, str::to_lowercase)),
     row("trim", (0, 0), |call| change(call, |text| text.trim().to_string())),
-    row("replace", (2, 2), |call| {
-        replace(call, |text, part, by| Ok(text.replace(part, by)))
-    }),
+    row("replace", (2, 2), |call| replace(call, |text, part, by| Ok(text.replace(part, by)))),
     row("matches", (1, 1), |call| {
-        with_argument(call, |text, pattern| Ok(Value::Boolean(regex(pattern)?.is_match(text))))
+        with_pattern(call, |text, pattern| Value::Boolean(pattern.is_match(text)))
     }),
     row("matchesFull", (1, 1), |call| {
         with_argument(call, |text, pattern| {
@@ -77,7 +78,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 
 /// The one string of the focus.
 fn focus<'a>(call: &Call<'_, 'a>) -> Result<Option<Cow<'a, str>>, PathError> {
-    let Some(item) = operators::single(call.focus)? else { return Ok(None) };
+    let Some(item) = operators::value(call.focus)? else { return Ok(None) };
     match (item.to_system(), item) {
         (Value::String(text), _) => Ok(Some(text)),
         // A date in a tree is a string in JSON.
@@ -94,6 +95,22 @@ fn with_argument<'a>(
         (Some(text), Some(argument)) => one(apply(&text, &argument)?),
         _ => Ok(Vec::new()),
     }
+}
+
+/// As [`with_argument`]; a pattern that stands in the expression is read once.
+fn with_pattern<'a>(
+    call: &Call<'_, 'a>,
+    apply: impl Fn(&str, &Regex) -> Value<'a>,
+) -> Evaluated<'a> {
+    if let Some(Expr::String(literal)) = call.arguments.first() {
+        let pattern = literal.pattern.get_or_init(|| regex(&literal.text).ok());
+        return match (focus(call)?, pattern) {
+            (Some(text), Some(pattern)) => one(apply(&text, pattern)),
+            (Some(_), None) => regex(&literal.text).map(|_| Vec::new()),
+            (None, _) => Ok(Vec::new()),
+        };
+    }
+    with_argument(call, |text, pattern| Ok(apply(text, &regex(pattern)?)))
 }
 
 fn change<'a>(call: &Call<'_, 'a>, apply: impl Fn(&str) -> String) -> Evaluated<'a> {
@@ -187,9 +204,7 @@ fn decode(text: &str, format: &str) -> Result<Option<String>, PathError> {
         "hex" if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
         "hex" => {
             let pairs = text.as_bytes().chunks(2);
-            pairs
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-                .collect()
+            pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
         }
         _ => return Err(unknown(format)),
     };

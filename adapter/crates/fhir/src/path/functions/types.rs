@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::{Call, Evaluated, Function, row};
+use crate::definitions::{Definitions, Kind, Type};
+use crate::path::PathError;
 use crate::path::eval::Scope;
 use crate::path::navigate;
 use crate::path::operators;
 use crate::path::parser::TypeName;
 use crate::path::value::{Node, Typing, Value};
-use crate::path::PathError;
 
 pub(super) static FUNCTIONS: &[Function] = &[
     row("is", (1, 1), |call| {
@@ -28,9 +29,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
 ];
 
-const SYSTEM: [&str; 9] = [
-    "Boolean", "String", "Integer", "Decimal", "Date", "DateTime", "Time", "Quantity", "Any",
-];
+const SYSTEM: [&str; 9] =
+    ["Boolean", "String", "Integer", "Decimal", "Date", "DateTime", "Time", "Quantity", "Any"];
 
 /// The type that an argument names; it is read, not evaluated.
 fn specifier<'a>(call: &Call<'_, 'a>) -> Result<(Option<&'a str>, &'a str), PathError> {
@@ -45,69 +45,72 @@ pub(in crate::path) fn is<'a>(
     namespace: Option<&str>,
     name: &str,
 ) -> Evaluated<'a> {
-    known(scope, namespace, name)?;
-    let Some(item) = operators::single(items)? else { return Ok(Vec::new()) };
-    Ok(vec![Value::Boolean(has_type(scope, item, namespace, name, true))])
+    let target = Target::find(scope.context.definitions, namespace, name)?;
+    let item = operators::single(items)?;
+    Ok(item.map(|item| Value::Boolean(target.covers(item, true))).into_iter().collect())
 }
 
-/// The items that have exactly the type, or for an abstract one a type derived from it.
+/// The items that have the type or one derived from it; of primitives those with exactly the type,
+/// so that `ofType(string)` leaves a `code` out.
 ///
 /// N1 asks `as` to refuse several items. R4's own search parameters and invariants use it on
-/// several, as `ofType`, and so does everybody.
+/// several, as `ofType`.
 pub(in crate::path) fn of_type<'a>(
     scope: &Scope<'_, 'a>,
     items: &[Value<'a>],
     namespace: Option<&str>,
     name: &str,
 ) -> Evaluated<'a> {
-    known(scope, namespace, name)?;
-    let is_abstract = scope.context.definitions.type_of(name).is_some_and(|kind| kind.is_abstract);
-    let kept = |item: &&Value<'a>| has_type(scope, item, namespace, name, is_abstract);
-    Ok(items.iter().filter(kept).cloned().collect())
+    let target = Target::find(scope.context.definitions, namespace, name)?;
+    let derived = target.fhir.is_none_or(|kind| kind.kind != Kind::Primitive);
+    Ok(items.iter().filter(|item| target.covers(item, derived)).cloned().collect())
 }
 
-fn known(scope: &Scope, namespace: Option<&str>, name: &str) -> Result<(), PathError> {
-    let system = namespace != Some("FHIR") && SYSTEM.contains(&name);
-    let fhir = namespace != Some("System") && scope.context.definitions.type_of(name).is_some();
-    // `System.Patient` is a name like any other, of a type that nothing has.
-    if system || fhir || matches!(namespace, Some("System")) {
-        return Ok(());
-    }
-    Err(PathError::new(format!("there is no type {name}")))
+/// The type that a specifier means: without a namespace it can be FHIR's and FHIRPath's own.
+struct Target<'n, 'a> {
+    name: &'n str,
+    fhir: Option<&'a Type>,
+    is_system: bool,
+    definitions: &'a Definitions,
 }
 
-fn has_type(
-    scope: &Scope,
-    item: &Value,
-    namespace: Option<&str>,
-    name: &str,
-    derived: bool,
-) -> bool {
-    let definitions = scope.context.definitions;
-    if let Value::Node(node) = item {
-        if let Typing::Known(kind) | Typing::Unresolved(kind) =
-            navigate::typing(definitions, node)
-        {
-            return namespace != Some("System")
-                && (kind.name == name
-                    || item.type_name() == name
-                    || (derived && definitions.derives(kind, name)));
+impl<'n, 'a> Target<'n, 'a> {
+    fn find(
+        definitions: &'a Definitions,
+        namespace: Option<&str>,
+        name: &'n str,
+    ) -> Result<Self, PathError> {
+        let fhir = if namespace == Some("System") { None } else { definitions.type_of(name) };
+        // `System.Patient` is a name like any other, of a type that nothing has.
+        let is_system = match namespace {
+            None => SYSTEM.contains(&name),
+            Some(namespace) => namespace == "System",
+        };
+        if fhir.is_none() && !is_system {
+            return Err(PathError::new(format!("there is no type {name}")));
         }
+        Ok(Target { name, fhir, is_system, definitions })
     }
-    let own = item.type_name();
-    match own.strip_prefix("System.") {
-        Some(own) => namespace != Some("FHIR") && (own == name || (derived && name == "Any")),
-        None => own == name,
+
+    fn covers(&self, item: &Value, derived: bool) -> bool {
+        if let Value::Node(node) = item
+            && let Typing::Known(kind) | Typing::Unresolved(kind) =
+                navigate::typing(self.definitions, node)
+        {
+            return match (self.fhir, derived) {
+                (Some(target), true) => self.definitions.derives(kind, target.name),
+                (Some(target), false) => kind.name == target.name,
+                (None, _) => false,
+            };
+        }
+        let own = item.type_name().strip_prefix("System.");
+        self.is_system && own.is_some_and(|own| own == self.name || self.name == "Any")
     }
 }
 
 /// Whether a chain that begins with `name` means the (resolved) item itself: `Patient.name` on a
 /// Patient.
-pub(in crate::path) fn is_named(
-    definitions: &crate::definitions::Definitions,
-    item: &Value,
-    name: &str,
-) -> bool {
+pub(in crate::path) fn is_named(definitions: &Definitions, item: &Value, name: &str) -> bool {
     if !name.starts_with(|first: char| first.is_ascii_uppercase()) {
         return false;
     }
@@ -118,10 +121,10 @@ pub(in crate::path) fn is_named(
 }
 
 fn type_info<'a>(scope: &Scope<'_, 'a>, item: &Value<'a>) -> Value<'a> {
-    if let Value::Node(node) = item {
-        if let Typing::Known(_) = navigate::typing(scope.context.definitions, node) {
-            return Value::Type { namespace: "FHIR", name: Cow::Borrowed(item.type_name()) };
-        }
+    if let Value::Node(node) = item
+        && let Typing::Known(_) = navigate::typing(scope.context.definitions, node)
+    {
+        return Value::Type { namespace: "FHIR", name: Cow::Borrowed(item.type_name()) };
     }
     let own = item.type_name();
     match own.strip_prefix("System.") {

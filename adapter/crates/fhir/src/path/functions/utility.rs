@@ -83,19 +83,21 @@ fn precision<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let digits = |temporal: &Temporal| {
         DIGITS.iter().find(|(precision, ..)| *precision == temporal.precision)
     };
-    some(match &value {
-        Value::Integer(_) => Some(0),
-        Value::Decimal(value) => Some(i64::from(value.scale())),
-        Value::Date(date) | Value::DateTime(date) => digits(date).map(|(_, digits, _)| *digits),
-        Value::Time(time) => digits(time).and_then(|(.., digits)| *digits),
-        other => return Err(wrong_type(other, "a number or date")),
-    }
-    .map(Value::Integer))
+    some(
+        match &value {
+            Value::Integer(_) => Some(0),
+            Value::Decimal(value) => Some(i64::from(value.scale())),
+            Value::Date(date) | Value::DateTime(date) => digits(date).map(|(_, digits, _)| *digits),
+            Value::Time(time) => digits(time).and_then(|(.., digits)| *digits),
+            other => return Err(wrong_type(other, "a number or date")),
+        }
+        .map(Value::Integer),
+    )
 }
 
 fn comparable<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let items = call.items(0)?;
-    let other = operators::single(&items)?.map(Value::to_system);
+    let other = operators::value(&items)?.map(Value::to_system);
     some(match (call.value()?, other) {
         (Some(Value::Quantity(one)), Some(Value::Quantity(two))) => {
             Some(Value::Boolean(units::comparable(&one.unit, &two.unit)))
