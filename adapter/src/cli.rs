@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use lumbar_clinical::{Answers, Scored, score};
 use lumbar_fhir::{Json, json};
 
@@ -13,8 +13,9 @@ use crate::app::App;
 use crate::config::{DATABASE, Options};
 use crate::delivery::write_whole;
 use crate::facade::{Error, Machine};
+use crate::intake::Format;
 use crate::rules::Rules;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, say};
 use crate::{export, intake, serve};
 
 /// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
@@ -31,7 +32,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service
-    #[command(after_help = "Example: lumbar serve --database sqlite:clinic.db --listen 127.0.0.1:8080")]
+    #[command(
+        after_help = "Example: lumbar serve --database sqlite:clinic.db --listen 127.0.0.1:8080"
+    )]
     Serve {
         /// File with the same options as keys
         #[arg(long, env = "LUMBAR_CONFIG", value_name = "FILE")]
@@ -40,7 +43,9 @@ enum Command {
         options: Box<Options>,
     },
     /// Translate files into FHIR, without a database
-    #[command(after_help = "Example: lumbar convert --from emis extract/ --out bundle.json --report report.json")]
+    #[command(
+        after_help = "Example: lumbar convert --from emis extract/ --out bundle.json --report report.json"
+    )]
     Convert {
         /// Format of the input
         #[arg(long, value_name = "FORMAT")]
@@ -59,7 +64,9 @@ enum Command {
         report: Option<PathBuf>,
     },
     /// Translate files into the store; the same files again change nothing
-    #[command(after_help = "Example: lumbar import --from emis extract/ --database sqlite:clinic.db")]
+    #[command(
+        after_help = "Example: lumbar import --from emis extract/ --database sqlite:clinic.db"
+    )]
     Import {
         /// Format of the input
         #[arg(long, value_name = "FORMAT")]
@@ -75,7 +82,9 @@ enum Command {
         report: Option<PathBuf>,
     },
     /// Write bookings or resources out of the store
-    #[command(after_help = "Example: lumbar export --to csv --out bookings.csv --database sqlite:clinic.db")]
+    #[command(
+        after_help = "Example: lumbar export --to csv --out bookings.csv --database sqlite:clinic.db"
+    )]
     Export {
         /// csv: the list of bookings; fhir: NDJSON, one file a type in the folder of --out
         #[arg(long, value_name = "FORMAT")]
@@ -109,19 +118,6 @@ enum Command {
     },
 }
 
-/// A format that is read or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// EMIS Web bulk extract
-    Emis,
-    /// HL7 v2
-    Hl7v2,
-    /// CSV appointment list
-    Csv,
-    /// FHIR R4 JSON
-    Fhir,
-}
-
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -151,7 +147,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             serve::serve(settings).await?;
         }
         Command::Convert { from, to, paths, out, report } => {
-            let files = intake::read_files(&paths)?;
+            let files = intake::read_files(&paths, from.extension())?;
             let converted = intake::convert(from, to, intake::batch_name(&paths), files)?;
             write(out.as_deref(), converted.output.as_bytes())?;
             if let Some(path) = report {
@@ -163,7 +159,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             let (app, store) = offline(&database).await?;
             let imported = intake::import(&app, from, &paths).await?;
             store.close().await;
-            serve::say(&imported.summary());
+            say(&imported.summary());
             if let Some(path) = report {
                 write(Some(&path), imported.to_json().to_pretty().as_bytes())?;
             }
@@ -181,7 +177,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
         Command::Migrate { database } => {
             let store = serve::open(&database).await?;
             store.close().await;
-            serve::say("The schema is up to date.");
+            say("The schema is up to date.");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -214,14 +210,16 @@ async fn export(
         }
         Format::Fhir => {
             if let Some(folder) = out {
-                std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+                std::fs::create_dir_all(folder)
+                    .map_err(|e| format!("{}: {e}", folder.display()))?;
             }
             let mut file: Option<(String, std::io::BufWriter<std::fs::File>)> = None;
             let result = export::resources(&app.facade, since, |of, text| {
                 let written = match out {
                     None => writeln!(std::io::stdout().lock(), "{text}"),
-                    Some(folder) => ndjson(&mut file, folder, of)
-                        .and_then(|writer| writeln!(writer, "{text}")),
+                    Some(folder) => {
+                        ndjson(&mut file, folder, of).and_then(|writer| writeln!(writer, "{text}"))
+                    }
                 };
                 written.map_err(|error| {
                     tracing::error!(%error, "the export cannot be written");
@@ -275,7 +273,7 @@ fn score_files(files: &[PathBuf]) -> Result<ExitCode, String> {
                 Scored::refused(&refused).to_json()
             }
         };
-        serve::say(&scored.to_pretty());
+        say(&scored.to_pretty());
     }
     Ok(code)
 }
@@ -301,7 +299,7 @@ fn score_vectors(path: &Path) -> Result<(), String> {
             }
             _ => json!({"status": "not-supported"}),
         };
-        serve::say(&json!({"id": (id), "actual": (actual)}).to_string());
+        say(&json!({"id": (id), "actual": (actual)}).to_string());
     }
     Ok(())
 }

@@ -4,22 +4,23 @@
 //! and bookings exchanged with a booking system on loopback, outcomes back. Everything goes through
 //! the same parts as in a clinic, and a second start changes nothing.
 
-mod booking_system;
+pub mod booking_system;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use include_dir::{Dir, include_dir};
 use lumbar_fhir::Json;
+use lumbar_fhir::datetime::{DateTime, Micros};
 use lumbar_store::State;
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::config::{Destination, Settings};
-use crate::facade::{Error, Source};
+use crate::facade::{Error, Machine, Source};
 use crate::intake;
 use crate::security::Caller;
-use crate::serve::say;
+use crate::telemetry::say;
 
 static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../fixtures/demo");
 
@@ -28,19 +29,51 @@ const DELIVERY: Duration = Duration::from_secs(30);
 /// Most resources of one kind that the walk looks at.
 const MOST: usize = 200;
 
+/// The days on which the walk does its steps: the practice sends its extract on the first, and
+/// patients answer again before the second and the third.
+const DAYS: [&str; 3] = ["2026-06-09T08:00:00Z", "2026-07-22T08:00:00Z", "2026-09-02T08:00:00Z"];
+
+/// A clock that can be put on another day. It shows the machine's time again after the walk.
+#[derive(Debug, Default)]
+pub struct Calendar {
+    ahead: AtomicI64,
+}
+
+impl Calendar {
+    fn turn_to(&self, day: &str) {
+        let ahead = DateTime::parse(day).map_or(0, |day| day.bounds().0 - Machine.now());
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    fn turn_back(&self) {
+        self.ahead.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Source for Calendar {
+    fn now(&self) -> Micros {
+        Machine.now() + self.ahead.load(Ordering::Relaxed)
+    }
+
+    fn id(&self) -> String {
+        Machine.id()
+    }
+}
+
 /// Starts the booking system and points the settings at it, where they say nothing else.
 ///
 /// # Errors
 /// A sentence: no port is free.
 pub async fn prepare(
     settings: &mut Settings,
-    source: &dyn Source,
+    calendar: &Calendar,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
+    calendar.turn_to(DAYS[0]);
     if settings.booking.is_some() {
         return Ok(());
     }
-    let base = booking_system::start(source.now(), stopped)
+    let base = booking_system::start(calendar.now(), stopped)
         .await
         .map_err(|error| format!("the demonstration's booking system cannot start: {error}"))?;
     settings.booking = Some(Destination::Http(base));
@@ -57,7 +90,18 @@ pub async fn prepare(
 ///
 /// # Errors
 /// A sentence that says which step failed.
-pub async fn walk(app: Arc<App>) -> Result<(), String> {
+pub async fn walk(app: &App, calendar: &Calendar) -> Result<(), String> {
+    let result = steps(app, calendar).await;
+    calendar.turn_back();
+    result?;
+    let root = app.facade.base().trim_end_matches("/fhir");
+    say(&format!(
+        "Look at {root}/ for every referral, {root}/fhir/ServiceRequest for the resources."
+    ));
+    Ok(())
+}
+
+async fn steps(app: &App, calendar: &Calendar) -> Result<(), String> {
     let step = |name: &str| {
         let name = name.to_owned();
         move |error: Error| {
@@ -66,52 +110,58 @@ pub async fn walk(app: Arc<App>) -> Result<(), String> {
         }
     };
     let extract = DEMO.get_dir("emis").map_or_else(Vec::new, intake::embedded);
-    let imported = intake::import_emis(&app, &extract).await?;
-    say(&format!("  GP extract      {}", imported.summary()));
+    let imported = intake::import_emis(app, &extract).await?;
+    say(&format!("  GP extract   {}", imported.summary()));
     let responses = responses().map_err(|error| format!("the demonstration's answers: {error}"))?;
-    let (first, later): (Vec<Json>, Vec<Json>) =
-        responses.into_iter().partition(|response| response.str_at(&["id"]).is_some_and(|id| id.ends_with("-baseline")));
-    put(&app, &first).await.map_err(step("storing the answers"))?;
-    say(&format!("  Answers         {} questionnaires stored and scored", first.len()));
-    let confirmed = confirm(&app).await.map_err(step("confirming the matches"))?;
-    say(&format!("  Matches         {confirmed} confirmed now"));
-    deliver(&app).await.map_err(step("delivering the referrals"))?;
-    put(&app, &later).await.map_err(step("storing the outcomes"))?;
-    say(&format!("  Outcomes        {} later questionnaires stored and scored", later.len()));
-    let bookings = app
-        .facade
-        .find(&Caller::System, "Appointment", &[("based-on:missing", "false")], MOST)
-        .await
-        .map_err(step("looking at the bookings"))?;
-    say(&format!("  Bookings        {} appointments came back", bookings.len()));
-    let root = app.facade.base().trim_end_matches("/fhir");
-    say(&format!("Look at {root}/ for every referral, {root}/fhir/ServiceRequest for the resources."));
+    let count = put(app, calendar, &responses).await.map_err(step("storing the answers"))?;
+    say(&format!("  Answers      {count} questionnaires stored and scored"));
+    let confirmed = confirm(app).await.map_err(step("confirming the matches"))?;
+    say(&format!("  Matches      {confirmed} confirmed"));
+    deliver(app).await.map_err(step("delivering the referrals"))?;
+    let parameters = [("based-on:missing", "false")];
+    let bookings = app.facade.find(&Caller::System, "Appointment", &parameters, MOST).await;
+    let bookings = bookings.map_err(step("looking at the bookings"))?;
+    say(&format!("  Bookings     {} appointments came back", bookings.len()));
+    for day in &DAYS[1..] {
+        calendar.turn_to(day);
+        let count = put(app, calendar, &responses).await.map_err(step("storing the outcomes"))?;
+        say(&format!("  Outcomes     {count} questionnaires on {}", &day[..10]));
+    }
     Ok(())
 }
 
 /// The answers of `fixtures/demo/responses`, in the order of their names.
 fn responses() -> Result<Vec<Json>, String> {
-    let mut files: Vec<_> =
-        DEMO.get_dir("responses").into_iter().flat_map(Dir::files).collect();
+    let mut files: Vec<_> = DEMO.get_dir("responses").into_iter().flat_map(Dir::files).collect();
     files.sort_by_key(|file| file.path());
     files
         .into_iter()
         .map(|file| {
-            Json::parse(file.contents()).map_err(|error| format!("{}: {error}", file.path().display()))
+            Json::parse(file.contents())
+                .map_err(|error| format!("{}: {error}", file.path().display()))
         })
         .collect()
 }
 
-async fn put(app: &App, responses: &[Json]) -> Result<(), Error> {
+/// Stores the answers that were given in the six weeks before the calendar's day; returns how many.
+async fn put(app: &App, calendar: &Calendar, responses: &[Json]) -> Result<usize, Error> {
+    const SIX_WEEKS: Micros = 42 * 86_400_000_000;
+    let now = calendar.now();
+    let mut count = 0;
     for response in responses {
-        app.facade.put(&Caller::System, std::slice::from_ref(response), &[]).await?;
+        let authored = response.str_at(&["authored"]).and_then(DateTime::parse);
+        if authored.is_some_and(|at| (now - SIX_WEEKS..now).contains(&at.bounds().0)) {
+            app.facade.put(&Caller::System, std::slice::from_ref(response), &[]).await?;
+            count += 1;
+        }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Confirms every proposal, as a clinician would with an update.
 async fn confirm(app: &App) -> Result<usize, Error> {
-    let parameters = [("instantiates-canonical:missing", "false"), ("intent", "proposal"), ("status", "draft")];
+    let parameters =
+        [("instantiates-canonical:missing", "false"), ("intent", "proposal"), ("status", "draft")];
     let proposals = app.facade.find(&Caller::System, "ServiceRequest", &parameters, MOST).await?;
     for proposal in &proposals {
         let mut order = proposal.clone();

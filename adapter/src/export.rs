@@ -4,6 +4,7 @@ use lumbar_fhir::Json;
 use lumbar_translate::csv_list::{self, Settings};
 
 use crate::facade::{Error, Facade};
+use crate::intake::ID_BASE;
 use crate::security::Caller;
 
 /// The canonical CSV list of the bookings that follow from referrals, earliest first.
@@ -11,18 +12,13 @@ use crate::security::Caller;
 /// # Errors
 /// The store cannot be read.
 pub async fn appointment_list(facade: &Facade) -> Result<String, Error> {
-    let settings = Settings {
-        base: facade.base(),
-        source: "lumbar",
-        zone: "Europe/London",
-        spreadsheet: false,
-    };
+    let settings =
+        Settings { base: ID_BASE, source: "lumbar", zone: "Europe/London", spreadsheet: false };
     let parameters = [("based-on:missing", "false"), ("_sort", "date"), ("_count", "500")];
     let mut rows = Vec::new();
     let mut cursor = None;
     loop {
-        let (page, next) =
-            facade.scan(&Caller::System, "Appointment", &parameters, cursor).await?;
+        let (page, next) = facade.scan(&Caller::System, "Appointment", &parameters, cursor).await?;
         for text in page {
             let appointment = Json::parse(text.as_bytes()).map_err(|_| Error::Internal)?;
             let mut found = Vec::new();

@@ -11,6 +11,7 @@ mod derive;
 mod history;
 mod include;
 mod operation;
+pub mod outbox;
 pub mod outcome;
 mod read;
 mod search;
@@ -42,7 +43,8 @@ pub trait Source: Send + Sync {
     fn id(&self) -> String;
 }
 
-/// The clock of the machine and random UUIDs.
+/// The clock of the machine, and UUIDs that begin with the time: what is created together then
+/// stands together in the indexes, which saves a page write for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine;
 
@@ -52,7 +54,7 @@ impl Source for Machine {
     }
 
     fn id(&self) -> String {
-        uuid::Uuid::new_v4().to_string()
+        uuid::Uuid::now_v7().to_string()
     }
 }
 
@@ -312,7 +314,7 @@ impl Facade {
             Interaction::Create { .. }
             | Interaction::Update { .. }
             | Interaction::Delete { .. }
-            | Interaction::Bundle(_) => self.write(interaction, prefer).await,
+            | Interaction::Bundle(_) => self.write(caller, interaction, prefer).await,
         }
     }
 
@@ -347,6 +349,7 @@ impl Facade {
 
     async fn write(
         &self,
+        caller: &Caller,
         interaction: &Interaction,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
@@ -362,7 +365,7 @@ impl Facade {
                 Interaction::Delete { resource_type, id, if_match } => {
                     self.delete(resource_type, id, *if_match).await
                 }
-                Interaction::Bundle(bundle) => self.bundle(bundle, prefer).await,
+                Interaction::Bundle(bundle) => self.bundle(caller, bundle, prefer).await,
                 _ => return Err(Error::Internal),
             };
             match result {

@@ -5,12 +5,12 @@ mod fhir;
 mod health;
 mod request_id;
 
-pub use fhir::error_response;
-
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{any, get};
 
 use crate::app::App;
@@ -19,7 +19,7 @@ use crate::pages;
 /// The whole service as a router.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", get(pages::start))
+        .route("/", get(start))
         .route("/lumbar.css", get(pages::stylesheet))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -29,4 +29,8 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(health::nothing_here)
         .layer(middleware::from_fn(request_id::with_request_id))
         .with_state(app)
+}
+
+async fn start(State(app): State<Arc<App>>) -> Response {
+    pages::start(&app).await.unwrap_or_else(|error| fhir::error_response(&error))
 }

@@ -11,11 +11,11 @@ mod landed;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use lumbar_fhir::Json;
 use lumbar_translate::report::Report;
 
 use crate::app::App;
-use crate::cli::Format;
 
 pub use convert::{Converted, convert};
 pub use emis::import as import_emis;
@@ -24,6 +24,30 @@ pub use files::{Input, batch_name, embedded, read_files};
 /// Begins the systems of identifiers and codes that are ours. It does not follow the address of the
 /// service, because ids must be the same on every machine.
 pub const ID_BASE: &str = "https://lumbar.example/fhir";
+
+/// A format that is read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// EMIS Web bulk extract
+    Emis,
+    /// HL7 v2
+    Hl7v2,
+    /// CSV appointment list
+    Csv,
+    /// FHIR R4 JSON
+    Fhir,
+}
+
+impl Format {
+    /// How names of files of this format end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Emis | Format::Csv => "csv",
+            Format::Hl7v2 => "hl7",
+            Format::Fhir => "json",
+        }
+    }
+}
 
 /// What an import came to.
 pub struct Imported {
@@ -65,7 +89,7 @@ impl Imported {
 /// A sentence: a file cannot be read, the store cannot be written, or the format has no import.
 pub async fn import(app: &App, from: Format, paths: &[PathBuf]) -> Result<Imported, String> {
     match from {
-        Format::Emis => import_emis(app, &files::inputs(paths)?).await,
+        Format::Emis => import_emis(app, &files::inputs(paths, from.extension())?).await,
         Format::Hl7v2 | Format::Csv | Format::Fhir => {
             Err("only emis is imported; post FHIR to the service, or use lumbar convert".to_owned())
         }

@@ -10,22 +10,14 @@ mod list;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lumbar_fhir::{Json, json};
-use lumbar_store::{Job, NewJob};
+use lumbar_fhir::Json;
+use lumbar_store::Job;
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::delivery::Web;
 use crate::facade::Error;
-
-/// A confirmed match is to be sent as a BaRS referral.
-pub const REFERRAL: &str = "bars-referral";
-/// A place is to be found for a referral that was accepted.
-pub const SLOT: &str = "bars-slot";
-/// The place that was found is to be booked.
-pub const BOOKING: &str = "bars-booking";
-/// The CSV list of appointments is to be sent anew.
-pub const LIST: &str = "booking-list";
+use crate::facade::outbox::{BOOKING, LIST, REFERRAL, SLOT};
 
 /// How long a worker may hold a job before another may take it.
 const LEASE: Duration = Duration::from_secs(120);
@@ -99,11 +91,12 @@ async fn work(app: &App, web: &Web, job: Job) {
     let settled = match ending {
         Ending::Done => app.jobs.done(&job).await,
         Ending::Later(reason) if attempts < ATTEMPTS => {
-            tracing::warn!(job_id, kind, attempts, reason, "a delivery is put off");
+            tracing::warn!(job_id, kind, attempts, "a delivery is put off");
             app.jobs.retry(&job, app.facade.now() + pause(&job), &reason).await
         }
         Ending::Later(reason) | Ending::GiveUp(reason) => {
-            tracing::error!(job_id, kind, attempts, reason, "a delivery is given up");
+            // The reason may hold what the partner wrote: it is in the outbox and the Task.
+            tracing::error!(job_id, kind, attempts, "a delivery is given up");
             if let Err(error) = bars::fail(app, &job, &reason).await {
                 tracing::error!(job_id, %error, "the failed Task cannot be stored");
             }
@@ -126,20 +119,4 @@ fn pause(job: &Job) -> i64 {
 
 fn body(job: &Job) -> Option<Json> {
     Json::parse(job.body.as_bytes()).ok()
-}
-
-/// The job that sends a confirmed match.
-pub fn referral_job(matched: &str, version: i64, now: i64) -> NewJob {
-    new(REFERRAL, format!("{matched}/{version}"), json!({"matched": (matched), "now": (now)}), now)
-}
-
-fn new(kind: &str, key: String, body: Json, now: i64) -> NewJob {
-    let destination = if kind == LIST { LIST } else { "booking" };
-    NewJob {
-        kind: kind.to_owned(),
-        key: format!("{kind}:{key}"),
-        destination: destination.to_owned(),
-        body: body.to_string().into(),
-        not_before: now,
-    }
 }

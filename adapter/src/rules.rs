@@ -54,7 +54,8 @@ impl Rules {
             for file in folder.files().filter(|file| is_json(file.path())) {
                 definitions.push(read(file)?);
             }
-            let activities: Vec<Json> = of_type(&definitions, "ActivityDefinition").cloned().collect();
+            let activities: Vec<Json> =
+                of_type(&definitions, "ActivityDefinition").cloned().collect();
             for plan in of_type(&definitions, "PlanDefinition") {
                 rules.pathways.push(Pathway::parse(plan, &activities, &value_sets)?);
             }
@@ -121,8 +122,9 @@ pub fn read_artefacts(path: &Path) -> Result<Vec<Json>, String> {
         let bytes = std::fs::read(&path).map_err(|error| fault(&path, &error))?;
         let resource = Json::parse(&bytes).map_err(|error| fault(&path, &error))?;
         match resource.str_at(&["resourceType"]) {
-            Some("Bundle") => resources
-                .extend(resource.list("entry").iter().filter_map(|entry| entry.get("resource")).cloned()),
+            Some("Bundle") => resources.extend(
+                resource.list("entry").iter().filter_map(|entry| entry.get("resource")).cloned(),
+            ),
             Some(_) => resources.push(resource),
             // A package's own index is no resource.
             None => {}

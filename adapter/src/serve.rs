@@ -1,6 +1,5 @@
 //! `lumbar serve`: from settings to a listening service, and back.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::app::App;
 use crate::config::Settings;
 use crate::facade::{Machine, Source};
 use crate::rules::Rules;
+use crate::telemetry::say;
 use crate::{demo, http, jobs};
 
 /// How long running requests may take to finish once the service is told to stop.
@@ -34,13 +34,18 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     }
     let (definitions, rules) = definitions(&settings)?;
     let (stop, stopped) = watch::channel(false);
-    let source: Arc<dyn Source> = Arc::new(Machine);
-    if settings.demo {
-        demo::prepare(&mut settings, source.as_ref(), stopped.clone()).await?;
-    }
+    let calendar = Arc::new(demo::Calendar::default());
+    let source: Arc<dyn Source> = if settings.demo {
+        demo::prepare(&mut settings, &calendar, stopped.clone()).await?;
+        calendar.clone()
+    } else {
+        Arc::new(Machine)
+    };
     let store = open(&settings.database).await?;
     let app = Arc::new(App::new(settings, &store, definitions, rules, source));
-    app.serve_artefacts().await.map_err(|error| format!("the instruments cannot be stored: {error}"))?;
+    app.serve_artefacts()
+        .await
+        .map_err(|error| format!("the instruments cannot be stored: {error}"))?;
     let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
 
     let router = http::router(app.clone());
@@ -55,7 +60,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     let server = tokio::spawn(async move { server.await });
     say(&format!("lumbar listening on http://{local}"));
     if app.settings.demo {
-        let walk = demo::walk(app.clone());
+        let walk = demo::walk(&app, &calendar);
         tokio::select! {
             result = walk => result?,
             () = signal() => {}
@@ -74,14 +79,6 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     }
     store.close().await;
     Ok(())
-}
-
-/// One line for whoever started the service.
-pub fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Nobody may be reading any more, which is no reason to stop serving.
-    let _ = writeln!(out, "{line}");
-    let _ = out.flush();
 }
 
 /// Opens the database.

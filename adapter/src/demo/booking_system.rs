@@ -25,7 +25,7 @@ pub const SERVICE: &str = "2000099002";
 /// ODS code of the clinic.
 pub const ODS_CODE: &str = "Z9P02";
 /// Name of the clinic.
-pub const NAME: &str = "Harbour Community Physiotherapy";
+pub const NAME: &str = "Saltmarsh Community MSK Service";
 
 /// One day in microseconds.
 const DAY: i64 = 86_400_000_000;
@@ -109,7 +109,11 @@ fn slots(now: i64) -> Vec<Json> {
     slots
 }
 
-async fn process_message(State(clinic): State<Clinic>, headers: HeaderMap, body: Bytes) -> Response {
+async fn process_message(
+    State(clinic): State<Clinic>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let pairs: Vec<(&str, &str)> = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
@@ -152,7 +156,7 @@ async fn process_message(State(clinic): State<Clinic>, headers: HeaderMap, body:
     }
     book.resources.insert(format!("{kind}/{focus_id}"), stored);
     let now = instant(jiff::Timestamp::now().as_microsecond());
-    let case = format!("HCP-{:04}", book.cases);
+    let case = format!("SCM-{:04}", book.cases);
     let answer = bars::answer(
         &incoming,
         &Own {
@@ -258,7 +262,7 @@ fn diary() -> [Json; 4] {
             "resourceType": "Location",
             "id": "room-1",
             "identifier": [{"system": "https://fhir.nhs.uk/Id/ods-site-code", "value": "Z9P021"}],
-            "name": "Quayside clinic, room 2"
+            "name": "Saltmarsh clinic, room 2"
         }),
     ]
 }

@@ -27,7 +27,12 @@ struct Step {
 }
 
 impl Facade {
-    pub(super) async fn bundle(&self, bundle: &Json, prefer: Preferences) -> Result<Reply, Error> {
+    pub(super) async fn bundle(
+        &self,
+        caller: &Caller,
+        bundle: &Json,
+        prefer: Preferences,
+    ) -> Result<Reply, Error> {
         let entries = bundle.list("entry");
         if entries.len() > MAX_ENTRIES {
             return Err(Error::Unparseable(vec![
@@ -39,8 +44,10 @@ impl Facade {
             ]));
         }
         let (kind, entries) = match bundle.str_at(&["type"]) {
-            Some("transaction") => ("transaction-response", self.transaction(entries, prefer).await?),
-            _ => ("batch-response", self.batch(entries, prefer).await),
+            Some("transaction") => {
+                ("transaction-response", self.transaction(caller, entries, prefer).await?)
+            }
+            _ => ("batch-response", self.batch(caller, entries, prefer).await),
         };
         let mut answer = json!({"resourceType": "Bundle", "type": (kind)});
         if !entries.is_empty() {
@@ -49,15 +56,13 @@ impl Facade {
         Ok(Reply::of(&answer))
     }
 
-    async fn batch(&self, entries: &[Json], prefer: Preferences) -> Vec<Json> {
+    async fn batch(&self, caller: &Caller, entries: &[Json], prefer: Preferences) -> Vec<Json> {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             let result = match self.entry_interaction(entry) {
                 Ok(Interaction::Bundle(_)) => Err(nested()),
                 // The future is boxed because a Bundle's entry is performed like any request.
-                Ok(interaction) => {
-                    Box::pin(self.perform(&Caller::Open, &interaction, prefer)).await
-                }
+                Ok(interaction) => Box::pin(self.perform(caller, &interaction, prefer)).await,
                 Err(error) => Err(error),
             };
             answers.push(match result {
@@ -70,6 +75,7 @@ impl Facade {
 
     async fn transaction(
         &self,
+        caller: &Caller,
         entries: &[Json],
         prefer: Preferences,
     ) -> Result<Vec<Json>, Error> {
@@ -93,7 +99,7 @@ impl Facade {
         let committed = unit.commit().await?;
         let mut answers = Vec::with_capacity(steps.len());
         for step in &steps {
-            answers.push(self.step_answer(step, &committed, prefer).await?);
+            answers.push(self.step_answer(caller, step, &committed, prefer).await?);
         }
         Ok(answers)
     }
@@ -113,7 +119,12 @@ impl Facade {
                         None => Vec::new(),
                     };
                     match found.as_slice() {
-                        [] => (of, self.source.id()),
+                        [] => {
+                            if let Some(parameters) = if_none_exist {
+                                unit.guard(&of, parameters)?;
+                            }
+                            (of, self.source.id())
+                        }
                         [one] => {
                             step.existed = true;
                             (of, one.str_at(&["id"]).unwrap_or_default().to_owned())
@@ -139,7 +150,10 @@ impl Facade {
             if !taken.insert(target.clone()) && !step.existed {
                 let issue = Issue::error(
                     IssueType::Invalid,
-                    format!("The transaction changes {}/{} twice; an entry may change a resource once.", target.0, target.1),
+                    format!(
+                        "The transaction changes {}/{} twice; an entry may change a resource once.",
+                        target.0, target.1
+                    ),
                 );
                 return Err(of_entry(Error::Unparseable(vec![issue]), index));
             }
@@ -230,7 +244,11 @@ impl Facade {
             let matches = unit.find(&of, &parameters, 2).await?;
             let [one] = matches.as_slice() else {
                 return Err(Error::PreconditionFailed(Issue::error(
-                    if matches.is_empty() { IssueType::NotFound } else { IssueType::MultipleMatches },
+                    if matches.is_empty() {
+                        IssueType::NotFound
+                    } else {
+                        IssueType::MultipleMatches
+                    },
                     "A conditional reference must find exactly one resource.",
                 )));
             };
@@ -279,17 +297,19 @@ impl Facade {
 
     async fn step_answer(
         &self,
+        caller: &Caller,
         step: &Step,
         committed: &Committed,
         prefer: Preferences,
     ) -> Result<Json, Error> {
         let Some((of, id)) = &step.target else {
-            let reply = Box::pin(self.perform(&Caller::Open, &step.interaction, prefer)).await;
+            let reply = Box::pin(self.perform(caller, &step.interaction, prefer)).await;
             return Ok(match reply {
                 Ok(mut reply) => {
                     let body = reply.body.take();
                     let mut answer = self.entry_answer(&reply, prefer);
-                    if let Some(resource) = body.and_then(|body| Json::parse(body.as_bytes()).ok()) {
+                    if let Some(resource) = body.and_then(|body| Json::parse(body.as_bytes()).ok())
+                    {
                         answer.set("resource", resource);
                     }
                     answer

@@ -36,12 +36,11 @@ impl Unit<'_> {
         mut resource: Json,
         if_none_exist: Option<&[(String, String)]>,
     ) -> Result<Created, Error> {
-        let resource_type =
-            resource.str_at(&["resourceType"]).unwrap_or_default().to_owned();
+        let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default().to_owned();
         if let Some(parameters) = if_none_exist {
             let found = self.find(&resource_type, parameters, 2).await?;
             match found.as_slice() {
-                [] => {}
+                [] => self.guard(&resource_type, parameters)?,
                 [one] => {
                     let id = one.str_at(&["id"]).unwrap_or_default().to_owned();
                     return Ok(Created { resource_type, id, existed: true });

@@ -11,8 +11,7 @@ use lumbar_clinical::plan::Inputs;
 use lumbar_fhir::datetime::instant;
 use lumbar_fhir::{Issue, Json};
 
-use super::{Error, Unit};
-use crate::jobs::referral_job;
+use super::{Error, Unit, outbox};
 
 /// How often consequences of consequences are looked for.
 const MAX_ROUNDS: usize = 6;
@@ -24,13 +23,13 @@ const MOST_FOUND: usize = 500;
 /// # Errors
 /// [`Error::Invalid`] when answers break the instrument's rules.
 pub(super) async fn derive(unit: &mut Unit<'_>) -> Result<(), Error> {
+    // Scores that follow from a form are looked at with the form, not once more alone.
+    let mut seen = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let changes = unit.take_underived();
         if changes.is_empty() {
             return Ok(());
         }
-        // Scores that follow from a form are looked at with the form, not once more alone.
-        let mut seen = Vec::new();
         for (of, id, after) in &changes {
             match of.as_str() {
                 "QuestionnaireResponse" => response(unit, id, after.as_ref(), &mut seen).await?,
@@ -58,8 +57,7 @@ async fn response(
     // The form may have been turned into one of another instrument: the old scores go first.
     let old = before.as_ref().and_then(|before| rules.table(before));
     let new = after.and_then(|after| rules.table(after));
-    let mut retracted: Vec<String> =
-        old.map_or_else(Vec::new, |table| observation_ids(table, id));
+    let mut retracted: Vec<String> = old.map_or_else(Vec::new, |table| observation_ids(table, id));
     let mut observations = Vec::new();
     if let (Some(table), Some(after)) = (new, after) {
         let derived = scores(table, after, id).map_err(|refused| Error::Invalid(refused.issues))?;
@@ -131,11 +129,7 @@ async fn request(unit: &mut Unit<'_>, id: &str, after: Option<&Json>) -> Result<
 }
 
 /// Lets every pathway look at one result.
-async fn apply(
-    unit: &mut Unit<'_>,
-    response: Option<&Json>,
-    scores: &[Json],
-) -> Result<(), Error> {
+async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) -> Result<(), Error> {
     let facade = unit.facade();
     let rules = facade.rules.clone();
     let now = instant(facade.source.now());
@@ -184,6 +178,6 @@ async fn confirmed(unit: &mut Unit<'_>, id: &str, request: &Json) -> Result<(), 
     }
     let version = unit.version("ServiceRequest", id).await?.version.unwrap_or(0) + 1;
     let now = unit.facade().source.now();
-    unit.enqueue(referral_job(&format!("ServiceRequest/{id}"), version, now));
+    unit.enqueue(outbox::referral(&format!("ServiceRequest/{id}"), version, now));
     Ok(())
 }

@@ -18,12 +18,17 @@ impl Facade {
     ) -> Result<Reply, Error> {
         let number = |name: &str| {
             let given = parameters.iter().find(|(other, _)| other == name);
-            given.map(|(_, value)| value.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| {
-                Error::Unparseable(vec![
-                    Issue::error(IssueType::Value, format!("{name} must be a whole number from 0."))
+            given.map(|(_, value)| {
+                value.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| {
+                    Error::Unparseable(vec![
+                        Issue::error(
+                            IssueType::Value,
+                            format!("{name} must be a whole number from 0."),
+                        )
                         .at(format!("http.{name}")),
-                ])
-            }))
+                    ])
+                })
+            })
         };
         let count = number("_count").transpose()?.and_then(|count| usize::try_from(count).ok());
         let count = count.unwrap_or(COUNT.0).min(COUNT.1);
@@ -72,7 +77,7 @@ impl Facade {
         entry.set("fullUrl", format!("{}/{resource_type}/{id}", self.base));
         if let Some(body) = &stored.body {
             let resource = Json::parse(body.as_bytes()).map_err(|error| {
-                tracing::error!(%error, resource_type, id, version, "a stored resource cannot be read");
+                tracing::error!(%error, resource_type, version, "a stored resource cannot be read");
                 Error::Internal
             })?;
             entry.set("resource", resource);

@@ -126,10 +126,14 @@ impl Facade {
         Ok(found)
     }
 
-    async fn referring(&self, include: &Include<'_>, from: &[Stored]) -> Result<Vec<Stored>, Error> {
-        let targets = from.iter().filter(|stored| {
-            include.target.is_none_or(|target| target == stored.resource_type)
-        });
+    async fn referring(
+        &self,
+        include: &Include<'_>,
+        from: &[Stored],
+    ) -> Result<Vec<Stored>, Error> {
+        let targets = from
+            .iter()
+            .filter(|stored| include.target.is_none_or(|target| target == stored.resource_type));
         let any = targets.map(|stored| {
             let (from, to) = key::equal_to(format!("{}/{}", stored.resource_type, stored.id));
             Condition::Key(include.code.to_owned(), from, to)

@@ -105,9 +105,7 @@ fn in_body(body: Option<&Json>) -> Result<&Json, Error> {
         Some("Parameters") => body.and_then(|body| {
             body.list("parameter")
                 .iter()
-                .find(|parameter| {
-                    parameter.str_at(&["name"]) == Some("questionnaire-response")
-                })?
+                .find(|parameter| parameter.str_at(&["name"]) == Some("questionnaire-response"))?
                 .get("resource")
         }),
         _ => None,

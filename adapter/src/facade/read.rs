@@ -20,7 +20,9 @@ impl Facade {
         version: i64,
     ) -> Result<Reply, Error> {
         match self.resources.vread(resource_type, id, version).await? {
-            None => Err(Error::not_found(resource_type, &format!("{id} and the version {version}"))),
+            None => {
+                Err(Error::not_found(resource_type, &format!("{id} and the version {version}")))
+            }
             Some(stored) if stored.body.is_none() => {
                 Err(Error::gone(resource_type, id, stored.version))
             }

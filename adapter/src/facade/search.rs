@@ -70,12 +70,16 @@ impl Facade {
             out.push_str(separator);
             separator = ",";
             out.push_str(r#"{"fullUrl":"#);
-            write_string(&mut out, &format!("{}/{}/{}", self.base, stored.resource_type, stored.id));
+            write_string(
+                &mut out,
+                &format!("{}/{}/{}", self.base, stored.resource_type, stored.id),
+            );
             let _ = write!(out, r#","resource":{body},"search":{{"mode":"{mode}"}}}}"#);
         }
         if !ignored.is_empty() {
             let outcome = operation_outcome(&ignored);
-            let _ = write!(out, r#"{separator}{{"resource":{outcome},"search":{{"mode":"outcome"}}}}"#);
+            let _ =
+                write!(out, r#"{separator}{{"resource":{outcome},"search":{{"mode":"outcome"}}}}"#);
             separator = ",";
         }
         out.push_str(if separator == "," { "]}" } else { "}" });

@@ -7,7 +7,7 @@ use lumbar_fhir::datetime::instant;
 use lumbar_fhir::rest::decode_pairs;
 use lumbar_fhir::search::{self, Candidate, IndexRow};
 use lumbar_fhir::{Json, Object};
-use lumbar_store::{Change, Commit, Method, NewJob, Stored};
+use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored};
 
 use super::{Error, Facade};
 
@@ -23,6 +23,7 @@ pub struct Unit<'f> {
     /// Place of a resource in `changes`.
     places: HashMap<(String, String), usize>,
     jobs: Vec<NewJob>,
+    guards: Vec<Guard>,
     /// How many of `changes` have been derived from.
     derived: usize,
 }
@@ -71,6 +72,7 @@ impl<'f> Unit<'f> {
             changes: Vec::new(),
             places: HashMap::new(),
             jobs: Vec::new(),
+            guards: Vec::new(),
             derived: 0,
         }
     }
@@ -181,6 +183,23 @@ impl<'f> Unit<'f> {
         self.update(resource, None).await.map(|_| ())
     }
 
+    /// Lets the commit go through only if a search still finds nothing then.
+    ///
+    /// # Errors
+    /// The parameters cannot be read.
+    pub(super) fn guard(
+        &mut self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+    ) -> Result<(), Error> {
+        let facade = self.facade;
+        let search =
+            search::parse(&facade.definitions, &facade.base, resource_type, parameters, true)
+                .map_err(Error::Unparseable)?;
+        self.guards.push(Guard { query: search.query, ids: Vec::new() });
+        Ok(())
+    }
+
     /// Enqueues a job in the same commit.
     pub fn enqueue(&mut self, job: NewJob) {
         self.jobs.push(job);
@@ -238,9 +257,8 @@ impl<'f> Unit<'f> {
     /// The changes that nothing has been derived from yet; they count as derived from afterwards.
     pub(super) fn take_underived(&mut self) -> Vec<(String, String, Option<Json>)> {
         let fresh = self.changes[self.derived..].iter();
-        let fresh = fresh.map(|change| {
-            (change.resource_type.clone(), change.id.clone(), change.after.clone())
-        });
+        let fresh = fresh
+            .map(|change| (change.resource_type.clone(), change.id.clone(), change.after.clone()));
         let fresh = fresh.collect();
         self.derived = self.changes.len();
         fresh
@@ -256,7 +274,12 @@ impl<'f> Unit<'f> {
     }
 
     /// Whether the unit leaves a resource alone and the store holds it saying the same.
-    pub(super) fn says_the_same(&self, resource_type: &str, id: &str, new: &Json) -> Result<bool, Error> {
+    pub(super) fn says_the_same(
+        &self,
+        resource_type: &str,
+        id: &str,
+        new: &Json,
+    ) -> Result<bool, Error> {
         let key = key(resource_type, id);
         let stored = self.loaded.get(&key).and_then(Option::as_ref);
         match stored.and_then(|stored| stored.body.as_ref()) {
@@ -311,7 +334,8 @@ impl<'f> Unit<'f> {
         }
         if !changes.is_empty() || !self.jobs.is_empty() {
             let has_jobs = !self.jobs.is_empty();
-            let commit = Commit { changes, jobs: self.jobs, ..Commit::default() };
+            let commit =
+                Commit { guards: self.guards, changes, jobs: self.jobs, ..Commit::default() };
             self.facade.resources.commit(commit).await?;
             if has_jobs {
                 self.facade.enqueued.notify_one();

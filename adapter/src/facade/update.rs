@@ -29,12 +29,7 @@ impl Facade {
     }
 
     /// The answer to a write.
-    pub(super) fn written(
-        &self,
-        success: Success,
-        stored: &Stored,
-        prefer: Preferences,
-    ) -> Reply {
+    pub(super) fn written(&self, success: Success, stored: &Stored, prefer: Preferences) -> Reply {
         let location = self.location(&stored.resource_type, &stored.id, stored.version);
         let reply = Reply { success, location: Some(location), ..Reply::stored(stored.clone()) };
         self.shaped(reply, prefer)

@@ -139,7 +139,8 @@ fn accepts_json(headers: &HeaderMap, query: &str) -> bool {
             "json" | "application/json" | "application/fhir+json" | "text/json"
         );
     }
-    let mut accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let mut accepts =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if accepts.peek().is_none() {
         return true;
     }
@@ -147,7 +148,12 @@ fn accepts_json(headers: &HeaderMap, query: &str) -> bool {
         let kind = range.split(';').next().unwrap_or_default().trim();
         matches!(
             kind,
-            "*/*" | "application/*" | "application/fhir+json" | "application/json" | "text/json" | ""
+            "*/*"
+                | "application/*"
+                | "application/fhir+json"
+                | "application/json"
+                | "text/json"
+                | ""
         )
     })
 }
@@ -181,8 +187,7 @@ fn success_response(reply: &Reply) -> Response {
         None => Body::empty(),
     };
     let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(reply.success.status()).unwrap_or(StatusCode::OK);
+    *response.status_mut() = StatusCode::from_u16(reply.success.status()).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
     if reply.body.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(FHIR_JSON));

@@ -26,7 +26,8 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
         let id = uuid::Uuid::new_v4().to_string();
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"))
     });
-    let correlation = request.headers().get(&CORRELATION_ID).filter(|value| is_plain(value)).cloned();
+    let correlation =
+        request.headers().get(&CORRELATION_ID).filter(|value| is_plain(value)).cloned();
     let span = info_span!(
         "request",
         request_id = id.to_str().unwrap_or("-"),

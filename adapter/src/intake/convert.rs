@@ -3,12 +3,11 @@
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::{Json, Severity, json};
 use lumbar_translate::csv_list;
-use lumbar_translate::emis;
 use lumbar_translate::mapping::Settings;
 use lumbar_translate::report::{Outcome, Report};
+use lumbar_translate::{emis, hl7v2};
 
-use super::ID_BASE;
-use crate::cli::Format;
+use super::{Format, ID_BASE};
 
 /// The zone of sources that state none.
 const ZONE: &str = "Europe/London";
@@ -37,14 +36,49 @@ pub fn convert(
     match (from, to) {
         (Format::Emis, Format::Fhir) => from_emis(source, files),
         (Format::Csv, Format::Fhir) => Ok(from_csv(&files)),
+        (Format::Hl7v2, Format::Fhir) => from_hl7v2(&files),
         _ => Err(format!("converting from {from:?} to {to:?} is not offered").to_lowercase()),
     }
 }
 
 fn from_emis(source: String, files: Vec<(String, Vec<u8>)>) -> Result<Converted, String> {
-    let mapping = emis::mapping().map_err(|error| format!("the EMIS mapping is broken: {error}"))?;
+    let mapping =
+        emis::mapping().map_err(|error| format!("the EMIS mapping is broken: {error}"))?;
     let definitions = Definitions::r4();
-    let settings = Settings {
+    let mut settings = settings(source, &definitions);
+    // Without a time in a file's name there is none that would be the same next time.
+    let timed =
+        |(name, _): &(String, Vec<u8>)| !emis::FileName::parse(name).extract_time.is_empty();
+    settings.provenance = files.iter().all(timed);
+    let files = files.into_iter().map(|(name, bytes)| (name, std::io::Cursor::new(bytes)));
+    let (bundle, report) = emis::convert(&mapping, files.collect(), &settings);
+    Ok(finished(&bundle, &report))
+}
+
+/// Each message names its own batch: `meta.source` is its control id.
+fn from_hl7v2(files: &[(String, Vec<u8>)]) -> Result<Converted, String> {
+    let mapping =
+        hl7v2::mapping().map_err(|error| format!("the HL7 v2 mapping is broken: {error}"))?;
+    let definitions = Definitions::r4();
+    let settings = settings(String::new(), &definitions);
+    let mut all = Report::new("hl7v2");
+    let mut entries: Vec<Json> = Vec::new();
+    for (_, bytes) in files {
+        let (bundle, report) =
+            hl7v2::convert(&mapping, bytes, hl7v2::Charset::WINDOWS_1252, &settings);
+        entries.extend(bundle.list("entry").iter().cloned());
+        all.merge(report);
+    }
+    let mut bundle = json!({"resourceType": "Bundle", "type": "transaction"});
+    if !entries.is_empty() {
+        bundle.set("entry", entries);
+    }
+    Ok(finished(&bundle, &all))
+}
+
+/// The settings of a translation without a store.
+fn settings(source: String, definitions: &Definitions) -> Settings<'_> {
+    Settings {
         base: ID_BASE.to_owned(),
         source,
         zone: jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC),
@@ -52,11 +86,8 @@ fn from_emis(source: String, files: Vec<(String, Vec<u8>)>) -> Result<Converted,
         software: concat!("Lumbar ", env!("CARGO_PKG_VERSION")).to_owned(),
         provenance: true,
         wait: false,
-        definitions: &definitions,
-    };
-    let files = files.into_iter().map(|(name, bytes)| (name, std::io::Cursor::new(bytes)));
-    let (bundle, report) = emis::convert(&mapping, files.collect(), &settings);
-    Ok(finished(&bundle, &report))
+        definitions,
+    }
 }
 
 fn from_csv(files: &[(String, Vec<u8>)]) -> Converted {

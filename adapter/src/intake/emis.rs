@@ -50,6 +50,7 @@ pub async fn import(app: &App, inputs: &[Input]) -> Result<Imported, String> {
         report: Report::new("emis"),
         rows: RowSet::new(),
         done: HashSet::new(),
+        others: HashMap::new(),
         used: HashSet::new(),
         changed: HashSet::new(),
         written: 0,
@@ -68,6 +69,8 @@ struct Import<'a> {
     rows: RowSet,
     /// Roots that were mapped in this run, by hash.
     done: HashSet<u64>,
+    /// What became of roots that were not mapped, by hash.
+    others: HashMap<u64, Outcome>,
     /// Rows that took part in a mapped record, by hash.
     used: HashSet<u64>,
     /// Rows that this run landed anew or changed, by hash.
@@ -173,22 +176,28 @@ impl Import<'_> {
         self.need(keys.into_iter().map(Need::Row).collect()).await?;
         let mut roots = Vec::new();
         for row in &batch {
-            let all = self.all_changed || self.changed.contains(&hash(&row.key.table, &row.key.key));
+            let all =
+                self.all_changed || self.changed.contains(&hash(&row.key.table, &row.key.key));
             for find in self.mapping.affected(row) {
                 if all || matches!(find.need, Need::Row(_)) {
                     roots.extend(self.find(find).await?);
                 }
             }
         }
-        let mut outcomes: HashMap<RowKey, Outcome> = HashMap::new();
         let mut fresh = Vec::new();
         for root in roots {
             if self.done.insert(hash(&root.table, &root.key)) {
                 fresh.push(root);
             }
         }
+        let mut again = Vec::new();
         for roots in fresh.chunks(BATCH) {
-            self.map_roots(roots, &mut outcomes).await?;
+            again.extend(self.map_roots(roots).await?);
+        }
+        again.sort();
+        again.dedup();
+        for roots in again.chunks(BATCH) {
+            self.map_roots(roots).await?;
         }
         for row in &batch {
             let table = row.key.table.clone();
@@ -202,7 +211,7 @@ impl Import<'_> {
                     continue;
                 }
             }
-            let outcome = match outcomes.get(&row.key) {
+            let outcome = match self.others.get(&hash(&table, &row.key.key)) {
                 Some(outcome) => outcome.clone(),
                 None if self.mapping.is_root(&table) => Outcome::Mapped,
                 None if self.used.contains(&hash(&table, &row.key.key)) => Outcome::Mapped,
@@ -248,11 +257,8 @@ impl Import<'_> {
         self.lookup.answer(self.mapping, needs, &mut self.rows).await
     }
 
-    async fn map_roots(
-        &mut self,
-        roots: &[RowKey],
-        outcomes: &mut HashMap<RowKey, Outcome>,
-    ) -> Result<(), Error> {
+    /// Maps roots and puts what they give. Returns roots that must be mapped once more because of it.
+    async fn map_roots(&mut self, roots: &[RowKey]) -> Result<Vec<RowKey>, Error> {
         self.need(roots.iter().cloned().map(Need::Row).collect()).await?;
         let rows: Vec<Row> = roots.iter().filter_map(|key| self.rows.get(key)).cloned().collect();
         for _ in 0..ROUNDS {
@@ -266,8 +272,10 @@ impl Import<'_> {
             self.need(needs).await?;
         }
         for row in &rows {
-            for earlier in self.lookup.earlier(&row.key, EARLIER).await? {
-                self.rows.insert_earlier(earlier);
+            for key in self.mapping.earlier_keys(&row.key) {
+                for earlier in self.lookup.earlier(&key, EARLIER).await? {
+                    self.rows.insert_earlier(earlier);
+                }
             }
         }
         let mut settings = Settings {
@@ -281,20 +289,36 @@ impl Import<'_> {
             definitions: self.app.facade.definitions(),
         };
         let mut entries: Vec<Entry> = Vec::new();
+        let mut withdrawn: Vec<Row> = Vec::new();
         for row in &rows {
             settings.source = batch_name(&row.extract_time);
+            // Without a time in the file's name there is none that would be the same next time.
+            settings.provenance = !row.extract_time.is_empty();
             let mapped = self.mapping.map(row, &self.rows, &settings);
             mapped.issues.into_iter().for_each(|issue| self.report.issue(issue));
             if mapped.outcome == Outcome::Mapped {
                 self.used.extend(mapped.used.iter().map(|key| hash(&key.table, &key.key)));
             }
-            outcomes.insert(row.key.clone(), mapped.outcome);
+            if mapped.outcome != Outcome::Mapped {
+                self.others.insert(hash(&row.key.table, &row.key.key), mapped.outcome);
+            }
+            if mapped.entries.iter().any(|entry| entry.withdrawn) {
+                withdrawn.push(row.clone());
+            }
             entries.extend(mapped.entries);
             if entries.len() >= COMMIT {
                 self.put(std::mem::take(&mut entries)).await?;
             }
         }
-        self.put(entries).await
+        self.put(entries).await?;
+        // What became another type of resource is referred to in another way.
+        let mut again = Vec::new();
+        for row in &withdrawn {
+            for find in self.mapping.affected(row) {
+                again.extend(self.find(find).await?);
+            }
+        }
+        Ok(again)
     }
 
     /// Stores entries; when they cannot be stored together, each alone, so that one that is not

@@ -21,9 +21,9 @@ impl Input {
     /// Name without folders.
     pub fn name(&self) -> String {
         match self {
-            Input::Path(path) => {
-                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-            }
+            Input::Path(path) => path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             Input::Bytes(name, _) => name.clone(),
         }
     }
@@ -43,19 +43,22 @@ impl Input {
     }
 }
 
-/// The files at `paths`; a folder stands for the files in it, not in its sub-folders.
+/// The files at `paths`. A folder stands for the files in it (not in its sub-folders) whose names
+/// end with `extension`, in either case; a file that is named itself may have any name.
 ///
 /// # Errors
 /// A sentence that names the path.
-pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
+pub fn inputs(paths: &[PathBuf], extension: &str) -> Result<Vec<Input>, String> {
     let mut found = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let entries = std::fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let entries =
+                std::fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
             let mut files: Vec<PathBuf> = Vec::new();
             for entry in entries.take(MAX_FILES) {
                 let entry = entry.map_err(|e| format!("{}: {e}", path.display()))?.path();
-                if entry.is_file() {
+                let of_kind = entry.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+                if entry.is_file() && of_kind {
                     files.push(entry);
                 }
             }
@@ -68,16 +71,19 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
         }
     }
     if found.is_empty() {
-        return Err("there are no files at the given paths".to_owned());
+        return Err(format!("there are no .{extension} files at the given paths"));
     }
     Ok(found)
 }
 
 /// Name of a batch of files, for `meta.source`: the folder they are in.
 pub fn batch_name(paths: &[PathBuf]) -> String {
-    let folder = paths.first().and_then(|path| if path.is_dir() { Some(path.as_path()) } else { path.parent() });
+    let folder = paths
+        .first()
+        .and_then(|path| if path.is_dir() { Some(path.as_path()) } else { path.parent() });
     let name = folder.and_then(|folder| folder.canonicalize().ok());
-    let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name =
+        name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| "stdin".to_owned())
 }
 
@@ -90,11 +96,11 @@ pub fn embedded(folder: &'static Dir<'static>) -> Vec<Input> {
     files.collect()
 }
 
-/// Names and whole contents of the files at `paths`; `-` is stdin.
+/// Names and whole contents of the files at `paths` (see [`inputs`]); `-` is stdin.
 ///
 /// # Errors
 /// A sentence that names the path.
-pub fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub fn read_files(paths: &[PathBuf], extension: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     if let [path] = paths
         && path == Path::new("-")
     {
@@ -103,7 +109,7 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, Vec<u8>)>, String> {
         return Ok(vec![("stdin".to_owned(), bytes)]);
     }
     let mut files = Vec::new();
-    for input in inputs(paths)? {
+    for input in inputs(paths, extension)? {
         let mut bytes = Vec::new();
         let name = input.name();
         input.open()?.read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;

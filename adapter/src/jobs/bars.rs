@@ -8,14 +8,16 @@ use lumbar_fhir::datetime::{DateTime, instant};
 use lumbar_fhir::{Issue, Json, json};
 use lumbar_store::{Job, NewJob};
 use lumbar_translate::bars::{
-    self, BookingParts, Outcome, Party, PickedSlot, Settings, Window, referral_needs,
+    self, BookingParts, Decision, Outcome, Party, PickedSlot, Settings, Window, referral_needs,
 };
 
-use super::{BOOKING, Ending, LIST, SLOT};
+use super::Ending;
 use crate::app::App;
 use crate::config::Destination;
 use crate::delivery::{Answer, Web, write_whole};
 use crate::facade::Error;
+use crate::facade::outbox::{self, BOOKING, LIST, SLOT};
+use crate::intake::ID_BASE;
 use crate::security::Caller;
 
 /// How far ahead a place is looked for when the request does not say, in microseconds: 28 days.
@@ -49,21 +51,21 @@ async fn try_referral(app: &App, web: &Web, body: &Json) -> Result<Ending, Endin
     let url = format!("{url}/$process-message");
     let answer = web.post(&url, &headers, message.to_string()).await.map_err(Ending::Later)?;
     let read = match bars::read_outcome(answer.status, &answer.body) {
-        Outcome::Accepted => Some(case.read(app, &answer)?),
+        Outcome::Accepted => Some(case.read(&answer)?),
         // Taken at an earlier attempt whose answer was lost.
         Outcome::Duplicate => None,
         Outcome::Retry => return Err(busy(&answer)),
         Outcome::Conflict(issues) | Outcome::Refused(issues) => return Err(refused(&issues)),
     };
     let there = read.as_ref().and_then(|answer| answer.referral_there.clone());
+    if let Some(answer) = read.as_ref().filter(|answer| answer.decision == Decision::Refused) {
+        return case.turned_down(app, answer).await;
+    }
     let resources = read.map_or_else(Vec::new, |answer| answer.resources);
-    let next = json!({
-        "matched": (case.reference.as_str()),
-        "now": (app.facade.now()),
-        "there": (there.map_or(Json::Null, Json::from)),
-        "tried": []
-    });
-    let job = super::new(SLOT, format!("{}:0", case.reference), next, app.facade.now());
+    let mut next = case.next(app);
+    next.set("there", there.map_or(Json::Null, Json::from));
+    next.set("tried", json!([]));
+    let job = outbox::job(SLOT, &format!("{}:0", case.order), &next, app.facade.now());
     case.commit(app, &resources, "accepted", job).await
 }
 
@@ -88,7 +90,9 @@ async fn try_slot(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending> {
     match bars::read_outcome(answer.status, &answer.body) {
         Outcome::Accepted => {}
         Outcome::Retry => return Err(busy(&answer)),
-        Outcome::Duplicate => return Err(Ending::Later("The slot search was refused as a repeat.".into())),
+        Outcome::Duplicate => {
+            return Err(Ending::Later("The slot search was refused as a repeat.".into()));
+        }
         Outcome::Conflict(issues) | Outcome::Refused(issues) => return Err(refused(&issues)),
     }
     let searchset = Json::parse(&answer.body)
@@ -101,18 +105,14 @@ async fn try_slot(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending> {
                 .to_owned(),
         ));
     };
-    let included = picked.included.clone();
-    let next = json!({
-        "matched": (case.reference.as_str()),
-        "now": (app.facade.now()),
-        "there": (body.get("there").cloned().unwrap_or(Json::Null)),
-        "tried": (tried.iter().map(|url| Json::from(*url)).collect::<Vec<_>>()),
-        "slot": (picked.slot),
-        "full_url": (picked.full_url.as_str()),
-        "included": (included)
-    });
-    let key = format!("{}:{}", case.reference, picked.full_url);
-    let job = super::new(BOOKING, key, next, app.facade.now());
+    let mut next = case.next(app);
+    next.set("there", body.get("there").cloned().unwrap_or(Json::Null));
+    next.set("tried", tried.iter().map(|url| Json::from(*url)).collect::<Vec<_>>());
+    next.set("full_url", picked.full_url.as_str());
+    next.set("slot", picked.slot);
+    next.set("included", picked.included);
+    let key = format!("{}:{}", case.order, tried.len());
+    let job = outbox::job(BOOKING, &key, &next, app.facade.now());
     app.jobs.enqueue(vec![job]).await.map_err(Error::from)?;
     Ok(Ending::Done)
 }
@@ -146,20 +146,23 @@ async fn try_booking(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending
     let url = format!("{url}/$process-message");
     let answer = web.post(&url, &headers, message.to_string()).await.map_err(Ending::Later)?;
     let read = match bars::read_outcome(answer.status, &answer.body) {
-        Outcome::Accepted => case.read(app, &answer)?,
+        Outcome::Accepted => case.read(&answer)?,
         // Booked at an earlier attempt whose answer was lost: what we asked for stands.
         Outcome::Duplicate => {
             let asked = Answer { status: 200, body: message.to_string().into_bytes() };
-            case.read(app, &asked)?
+            case.read(&asked)?
         }
         Outcome::Conflict(_) => return next_place(app, body, &case, &picked).await,
         Outcome::Retry => return Err(busy(&answer)),
         Outcome::Refused(issues) => return Err(refused(&issues)),
     };
+    if read.decision == Decision::Refused {
+        return case.turned_down(app, &read).await;
+    }
     if !read.resources.iter().any(|r| r.str_at(&["resourceType"]) == Some("Appointment")) {
         return Err(Ending::GiveUp("The receiver's answer holds no appointment.".to_owned()));
     }
-    let job = super::new(LIST, case.reference.clone(), json!({}), app.facade.now());
+    let job = outbox::job(LIST, &case.order, &json!({}), app.facade.now());
     case.commit(app, &read.resources, "completed", job).await
 }
 
@@ -177,14 +180,11 @@ async fn next_place(
             "BPA-BOOK-001: every place that was tried was taken meanwhile.".to_owned(),
         ));
     }
-    let key = format!("{}:{}", case.reference, tried.len());
-    let next = json!({
-        "matched": (case.reference.as_str()),
-        "now": (app.facade.now()),
-        "there": (body.get("there").cloned().unwrap_or(Json::Null)),
-        "tried": (tried)
-    });
-    let job = super::new(SLOT, key, next, app.facade.now());
+    let key = format!("{}:{}", case.order, tried.len());
+    let mut next = case.next(app);
+    next.set("there", body.get("there").cloned().unwrap_or(Json::Null));
+    next.set("tried", tried);
+    let job = outbox::job(SLOT, &key, &next, app.facade.now());
     app.jobs.enqueue(vec![job]).await.map_err(Error::from)?;
     Ok(Ending::Done)
 }
@@ -192,6 +192,9 @@ async fn next_place(
 /// A confirmed match with everything that a message about it is made of.
 struct Case {
     reference: String,
+    /// Names the confirmation: the request and its version then. A request that is confirmed once
+    /// more is another order.
+    order: String,
     matched: Json,
     found: Vec<Json>,
     /// Instant of the message.
@@ -218,13 +221,36 @@ impl Case {
             }
             asked.extend(needs);
         }
-        Ok(Case { reference, matched, found, now })
+        // Our own Task says how the delivery goes, which is nobody else's matter.
+        let own = task_id(&reference);
+        found.retain(|resource| resource.str_at(&["id"]) != Some(&own));
+        let order = body.str_at(&["order"]).unwrap_or(&reference).to_owned();
+        Ok(Case { reference, order, matched, found, now })
+    }
+
+    /// The body of the next step's job.
+    fn next(&self, app: &App) -> Json {
+        json!({
+            "matched": (self.reference.as_str()),
+            "order": (self.order.as_str()),
+            "now": (app.facade.now())
+        })
+    }
+
+    /// The receiver said no: what it said is kept, and the Task shows it.
+    async fn turned_down(&self, app: &App, answer: &bars::Answer) -> Result<Ending, Ending> {
+        let reason = format!("The receiver answered with the status {}.", answer.focus.1);
+        let mut resources = answer.resources.clone();
+        resources.push(task(&self.reference, &self.matched, "rejected", Some(&reason)));
+        app.facade.put(&Caller::System, &resources, &[]).await?;
+        Ok(Ending::Done)
     }
 
     fn settings<'a>(&'a self, app: &'a App) -> Settings<'a> {
         let settings = &app.settings;
         Settings {
-            base: app.facade.base(),
+            // Ids and X-Request-Ids follow from it, so it must not change with the address.
+            base: ID_BASE,
             now: &self.now,
             software: "Lumbar",
             software_version: env!("CARGO_PKG_VERSION"),
@@ -257,14 +283,14 @@ impl Case {
         (instant(from), instant(to))
     }
 
-    fn read(&self, app: &App, answer: &Answer) -> Result<bars::Answer, Ending> {
+    fn read(&self, answer: &Answer) -> Result<bars::Answer, Ending> {
         let unreadable = |issues: &[Issue]| {
             let why = issues.first().map_or("", |issue| issue.text.as_str());
             Ending::GiveUp(format!("The receiver's answer cannot be used. {why}"))
         };
         let bundle = Json::parse(&answer.body).map_err(|_| unreadable(&[]))?;
         let patient = self.found.iter().find(|r| r.str_at(&["resourceType"]) == Some("Patient"));
-        bars::read_answer(&bundle, &self.matched, patient, app.facade.base())
+        bars::read_answer(&bundle, &self.matched, patient, ID_BASE)
             .map_err(|issues| unreadable(&issues))
     }
 
@@ -290,8 +316,9 @@ impl Case {
             ));
         };
         let path = folder.join(format!("{message_id}.json"));
-        write_whole(&path, message.to_pretty().as_bytes())
-            .map_err(|error| Ending::Later(format!("The message's file cannot be written: {error}")))?;
+        write_whole(&path, message.to_pretty().as_bytes()).map_err(|error| {
+            Ending::Later(format!("The message's file cannot be written: {error}"))
+        })?;
         Ok(Ending::Done)
     }
 }
@@ -316,7 +343,8 @@ pub async fn fail(app: &App, job: &Job, reason: &str) -> Result<(), Error> {
 
 /// The Task that shows how far the delivery of a matched request is.
 fn task(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> Json {
-    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("{reference}#delivery").as_bytes());
+    let id =
+        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("{reference}#delivery").as_bytes());
     let mut task = json!({
         "resourceType": "Task",
         "id": (id.to_string()),
@@ -335,13 +363,19 @@ fn task(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> 
     task
 }
 
+fn task_id(reference: &str) -> String {
+    lumbar_clinical::id::derived(&["Task", "delivery", reference])
+}
+
 fn busy(answer: &Answer) -> Ending {
     Ending::Later(format!("The receiver answered {} and asks to try again.", answer.status))
 }
 
 fn refused(issues: &[Issue]) -> Ending {
-    Ending::GiveUp(issues.first().map_or_else(
-        || "The receiver refused the message.".to_owned(),
-        |issue| issue.text.clone(),
-    ))
+    Ending::GiveUp(
+        issues.first().map_or_else(
+            || "The receiver refused the message.".to_owned(),
+            |issue| issue.text.clone(),
+        ),
+    )
 }

@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
 use lumbar_fhir::Json;
 use lumbar_fhir::datetime::DateTime;
 
 use crate::app::App;
 use crate::facade::{Error, Facade};
-use crate::http::error_response;
 use crate::security::Caller;
 
 use super::chart::{Point, line_chart};
@@ -28,11 +25,12 @@ const STAGES: [&str; 6] =
     ["Received", "Scored", "Match proposed", "Confirmed and sent", "Booked", "Outcome back"];
 
 /// `GET /`.
-pub async fn start(State(app): State<Arc<App>>) -> Response {
-    match read(&app).await {
-        Ok(referrals) => page(render(&app, &referrals)),
-        Err(error) => error_response(&error),
-    }
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn start(app: &App) -> Result<Response, Error> {
+    let referrals = read(app).await?;
+    Ok(page(render(app, &referrals)))
 }
 
 /// A referral with all that came of it.
@@ -68,9 +66,12 @@ async fn read(app: &App) -> Result<Vec<Referral>, Error> {
     let some = patients.join(",");
     let ids = some.replace("Patient/", "");
     let people = find(facade, "Patient", &[("_id", &ids)]).await?;
-    let matched =
-        find(facade, "ServiceRequest", &[("subject", &some), ("instantiates-canonical:missing", "false")])
-            .await?;
+    let matched = find(
+        facade,
+        "ServiceRequest",
+        &[("subject", &some), ("instantiates-canonical:missing", "false")],
+    )
+    .await?;
     let appointments = find(facade, "Appointment", &[("patient", &some)]).await?;
     let observations = find(
         facade,
@@ -272,7 +273,10 @@ fn render_booking(out: &mut String, referral: &Referral) {
                 Text(
                     booking
                         .str_at(&["description"])
-                        .or_else(|| booking.list("serviceType").first().and_then(|s| concept(Some(s))))
+                        .or_else(|| booking
+                            .list("serviceType")
+                            .first()
+                            .and_then(|s| concept(Some(s))))
                         .unwrap_or("Physiotherapy"),
                 ),
             );
@@ -341,9 +345,9 @@ fn points_at(resource: &Json, member: &str, target: &str) -> bool {
 /// Text of a CodeableConcept: its own, or the display of its first coding that has one.
 fn concept(concept: Option<&Json>) -> Option<&str> {
     let concept = concept?;
-    concept.str_at(&["text"]).or_else(|| {
-        concept.list("coding").iter().find_map(|coding| coding.str_at(&["display"]))
-    })
+    concept
+        .str_at(&["text"])
+        .or_else(|| concept.list("coding").iter().find_map(|coding| coding.str_at(&["display"])))
 }
 
 fn person(patient: &Json) -> String {
@@ -351,7 +355,11 @@ fn person(patient: &Json) -> String {
     let mut words: Vec<&str> = Vec::new();
     words.extend(name.list("given").iter().filter_map(Json::as_str));
     words.extend(name.str_at(&["family"]));
-    if words.is_empty() { name.str_at(&["text"]).unwrap_or("Name withheld").to_owned() } else { words.join(" ") }
+    if words.is_empty() {
+        name.str_at(&["text"]).unwrap_or("Name withheld").to_owned()
+    } else {
+        words.join(" ")
+    }
 }
 
 fn day(resource: &Json, member: &str) -> Option<i64> {

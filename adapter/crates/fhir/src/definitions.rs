@@ -229,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn every_base_keeps_a_part_of_the_expression() {
+        let definitions = Definitions::r4();
+        for [url, code, _, bases, _, expression, _] in rows(SEARCH_PARAMETERS) {
+            for base in bases.split(' ') {
+                let found = definitions.search_parameter(base, code);
+                let parameter = found.unwrap_or_else(|| panic!("{url}: {base} has no {code}"));
+                assert_eq!(parameter.expression.is_none(), expression.is_empty(), "{url}: {base}");
+            }
+        }
+    }
+
+    #[test]
     fn a_site_adds_its_own_parameters() {
         let mut definitions = Definitions::r4();
         let mine = json!({

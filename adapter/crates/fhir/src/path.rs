@@ -37,7 +37,8 @@ pub struct Expression {
 pub struct Context<'a> {
     /// The types of the data.
     pub definitions: &'a Definitions,
-    /// `%resource` and `%rootResource`.
+    /// `%resource` and `%rootResource`; a variable of the same name wins, for the case that they
+    /// differ.
     pub resource: Option<Value<'a>>,
     /// `%name` by name.
     pub variables: &'a [(&'a str, Vec<Value<'a>>)],
@@ -160,6 +161,34 @@ mod tests {
         };
         let items = expression.evaluate(&context, &focus)?;
         Ok(items.iter().map(Value::to_json).collect())
+    }
+
+    #[test]
+    fn a_check_finds_elements_that_cannot_exist() {
+        let check = |focus: Option<&str>, text: &str| {
+            let expression = Expression::parse(text).unwrap();
+            expression.check(&R4, focus).err().map(|error| error.reason)
+        };
+        for (focus, text) in [
+            (Some("Patient"), "name.given | Patient.birthDate"),
+            (Some("Patient"), "contained.name.where(nothing)"),
+            (Some("Patient.contact"), "name.family & %resource.name.family"),
+            (Some("Observation"), "component.select(value as Quantity).value"),
+            (None, "anything.at.all"),
+            (None, "Patient.name"),
+        ] {
+            assert_eq!(check(focus, text), None, "{text}");
+        }
+        for (focus, text, reason) in [
+            (Some("Patient"), "name.giben", "HumanName has no element giben"),
+            (Some("Patient"), "name.where(giben = 'x')", "HumanName has no element giben"),
+            (Some("Observation"), "valueQuantity", "Observation has no element valueQuantity"),
+            (Some("Observation"), "Patient.name", "Observation has no element Patient"),
+            (None, "Patient.names", "Patient has no element names"),
+            (None, "children().first()", "first needs an order that the items do not have"),
+        ] {
+            assert_eq!(check(focus, text).as_deref(), Some(reason), "{text}");
+        }
     }
 
     #[test]

@@ -148,7 +148,10 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
     {
         return Err(Refusal::NotFound(Issue::error(
             IssueType::NotSupported,
-            format!("\"{}\" is not a resource type of FHIR R4; types are written as in Patient.", shown(of)),
+            format!(
+                "\"{}\" is not a resource type of FHIR R4; types are written as in Patient.",
+                shown(of)
+            ),
         )));
     }
     let get = matches!(request.method, Method::Get | Method::Head);
@@ -169,9 +172,10 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
         ([of], _) if get => Ok(Interaction::Search { resource_type: (*of).into(), parameters }),
         ([of], Method::Post) => {
             let resource = typed_body(request.body, of)?;
-            let if_none_exist = request.if_none_exist.as_deref().map(|query| {
-                decode_pairs(query.split_once('?').map_or(query, |(_, query)| query))
-            });
+            let if_none_exist = request
+                .if_none_exist
+                .as_deref()
+                .map(|query| decode_pairs(query.split_once('?').map_or(query, |(_, query)| query)));
             Ok(Interaction::Create { resource, if_none_exist: if_none_exist.transpose()? })
         }
         ([_], Method::Put | Method::Delete | Method::Patch) => {
@@ -221,11 +225,9 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
             parameters,
         }),
         ([of, id, "_history", version], _) if get => match version.parse() {
-            Ok(version) if version > 0 => Ok(Interaction::Vread {
-                resource_type: (*of).into(),
-                id: checked_id(id)?,
-                version,
-            }),
+            Ok(version) if version > 0 => {
+                Ok(Interaction::Vread { resource_type: (*of).into(), id: checked_id(id)?, version })
+            }
             _ => Err(Refusal::NotFound(Issue::error(
                 IssueType::NotFound,
                 "There is no such version; versions here are whole numbers from 1.",
@@ -345,10 +347,7 @@ fn typed_body(body: Option<Json>, expected: &str) -> Result<Json, Refusal> {
         Some(found) => Err(Refusal::Invalid(
             Issue::error(
                 IssueType::Invalid,
-                format!(
-                    "The body is a {}, but the URL is that of a {expected}.",
-                    shown(found)
-                ),
+                format!("The body is a {}, but the URL is that of a {expected}.", shown(found)),
             )
             .at("resourceType"),
         )),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use lumbar_fhir::Json;
-use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::definitions::{Definitions, Element, Type};
 use lumbar_fhir::path::{Context, Expression, PathError, Value, truth};
 
 const NOW: &str = "2026-03-02T10:42:00.000Z";
@@ -209,4 +209,93 @@ fn the_expressions_of_the_standard_name_elements_that_exist() {
         }
     }
     assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The one official example whose narrative is empty.
+const EMPTY_NARRATIVE: &str = "zika-virus-exposure-assessment.json: Questionnaire.text.div: txt-";
+
+#[test]
+fn the_official_examples_keep_the_invariants() {
+    let Some(shared) = shared() else { return };
+    let definitions = Definitions::r4();
+    let mut examples = Examples {
+        definitions: &definitions,
+        expressions: BTreeMap::new(),
+        count: 0,
+        wrong: Vec::new(),
+    };
+    for kind in definitions.types() {
+        let of_elements = kind.elements.iter().flat_map(|element| &element.invariants);
+        for invariant in kind.invariants.iter().chain(of_elements).filter(|i| i.is_error) {
+            let expression = Expression::parse(invariant.expression).unwrap();
+            examples.expressions.insert(invariant.expression, expression);
+        }
+    }
+    let examples_of = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = examples_of(shared.join("fhir/r4-examples")).map(|folder| folder.path());
+    for file in folders.flat_map(examples_of) {
+        let resource = json(&file.path());
+        let Some(kind) = resource.str_at(&["resourceType"]).and_then(|n| definitions.type_of(n))
+        else {
+            continue;
+        };
+        let before = examples.wrong.len();
+        examples.walk(&resource, &Value::node(&resource), (kind, None), kind.name);
+        for fault in &mut examples.wrong[before..] {
+            fault.insert_str(0, &format!("{}: ", file.file_name().display()));
+        }
+    }
+    println!("{} invariants evaluated", examples.count);
+    examples.wrong.retain(|fault| !fault.contains(EMPTY_NARRATIVE));
+    assert!(examples.count > 50_000, "only {} invariants evaluated", examples.count);
+    assert!(examples.wrong.is_empty(), "{}", examples.wrong.join("\n"));
+}
+
+struct Examples<'d> {
+    definitions: &'d Definitions,
+    expressions: BTreeMap<&'static str, Expression>,
+    count: usize,
+    wrong: Vec<String>,
+}
+
+impl Examples<'_> {
+    /// Evaluates the invariants of a value and of everything in it.
+    fn walk(&mut self, root: &Json, value: &Value, of: (&Type, Option<&Element>), path: &str) {
+        let (kind, element) = of;
+        let lineage = std::iter::successors(Some(kind), |kind| self.definitions.base(kind));
+        let invariants = lineage
+            .flat_map(|kind| &kind.invariants)
+            .chain(element.into_iter().flat_map(|element| &element.invariants));
+        for invariant in invariants.filter(|invariant| invariant.is_error) {
+            let context =
+                Context { resource: Some(Value::node(root)), ..Context::new(self.definitions) };
+            let expression = &self.expressions[invariant.expression];
+            let items = expression.evaluate(&context, std::slice::from_ref(value));
+            self.count += 1;
+            if items.as_deref().map(truth) != Ok(Ok(true)) {
+                self.wrong.push(format!("{path}: {} {items:?}", invariant.key));
+            }
+        }
+        let Some(object) = value.json().and_then(Json::as_object) else { return };
+        for (member, json) in object.iter() {
+            let Some(element) = self.definitions.child(kind.name, member) else { continue };
+            let content = element.member(member).and_then(|of| self.definitions.content(of));
+            let sibling = object.get(&format!("_{member}"));
+            let items = json.as_array().unwrap_or(std::slice::from_ref(json));
+            for (index, item) in items.iter().enumerate() {
+                let sibling = match sibling {
+                    Some(Json::Array(siblings)) => siblings.get(index),
+                    sibling => sibling,
+                };
+                let own = item.str_at(&["resourceType"]);
+                let content = own.and_then(|name| self.definitions.type_of(name)).or(content);
+                let Some(content) = content else { continue };
+                let value = Value::typed(self.definitions, item, content.name);
+                let root = if own.is_some() && member != "contained" { item } else { root };
+                let path = format!("{path}.{member}");
+                let value = value.with_sibling(sibling);
+                self.walk(root, &value, (content, Some(element)), &path);
+            }
+        }
+    }
 }

@@ -193,9 +193,11 @@ impl<'a> Batch<'a> {
         }
         for chunk in keys.chunks(insert::LARGEST) {
             let size = chunk.len().next_power_of_two();
+            // SQLite would answer `(type_id, id) IN (VALUES …)` by going through the table.
             let sql = format!(
-                "SELECT type_id, id, row_id, version FROM resource \
-                 WHERE (type_id, id) IN (VALUES {})",
+                "WITH wanted (type_id, id) AS (VALUES {}) \
+                 SELECT r.type_id, r.id, r.row_id, r.version FROM wanted w \
+                 CROSS JOIN resource r WHERE r.type_id = w.type_id AND r.id = w.id",
                 session.dialect().tuples(size, 2)
             );
             // Repeating a key changes nothing and keeps the number of different statements small.

@@ -67,7 +67,7 @@ impl Cursor {
 
     fn read(text: &str, query: &Query) -> Option<Cursor> {
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        if text.len() % 2 != 0 {
+        if !text.len().is_multiple_of(2) {
             return None;
         }
         let pairs = text.as_bytes().chunks_exact(2);

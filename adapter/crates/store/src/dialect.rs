@@ -66,6 +66,15 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// Before a column: keeps SQLite from choosing an index by it. SQLite keeps no statistics
+    /// unless told to and takes the values of a parameter for fewer than those of a resource.
+    pub(crate) fn no_index(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "+",
+            Dialect::Postgres => "",
+        }
+    }
+
     /// The function that gives the place of its second text in its first, from 1, or 0.
     pub(crate) fn position(self) -> &'static str {
         match self {
@@ -260,17 +269,19 @@ impl Transaction<'_> {
     }
 
     pub(crate) async fn commit(self) -> Result<(), Error> {
-        Ok(match self {
+        match self {
             Transaction::Sqlite(transaction) => transaction.commit().await?,
             Transaction::Postgres(transaction) => transaction.commit().await?,
-        })
+        }
+        Ok(())
     }
 
     pub(crate) async fn rollback(self) -> Result<(), Error> {
-        Ok(match self {
+        match self {
             Transaction::Sqlite(transaction) => transaction.rollback().await?,
             Transaction::Postgres(transaction) => transaction.rollback().await?,
-        })
+        }
+        Ok(())
     }
 }
 

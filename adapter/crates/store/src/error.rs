@@ -14,8 +14,9 @@ pub enum Error {
         /// Its logical id.
         id: String,
     },
-    /// Too many writes are waiting. Nothing is stored; trying again later may help.
-    #[error("too many writes are waiting")]
+    /// Too many writes are waiting, or another process holds the database. Nothing is stored;
+    /// trying again later may help.
+    #[error("the database is busy")]
     Busy,
     /// The database cannot be reached or the store is closed. A write that fails so may or may
     /// not be stored.
@@ -45,6 +46,15 @@ impl From<sqlx::Error> for Error {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
                 Error::Unavailable(Some(Arc::new(error)))
             }
+            E::Database(refused) => match refused.code().as_deref() {
+                // SQLITE_BUSY, SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT.
+                Some("5" | "261" | "517") => Error::Busy,
+                // The server is full, was told to stop, or is starting.
+                Some("53300" | "57P01" | "57P02" | "57P03") => {
+                    Error::Unavailable(Some(Arc::new(E::Database(refused))))
+                }
+                _ => Error::Database(Arc::new(E::Database(refused))),
+            },
             error => Error::Database(Arc::new(error)),
         }
     }

@@ -212,9 +212,8 @@ impl Put {
         for chunk in self.rows.chunks(insert::LARGEST) {
             let size = chunk.len().next_power_of_two();
             let sql = format!(
-                "SELECT source, name, row_key, digest FROM landed \
-                 WHERE (source, name, row_key) IN (VALUES {})",
-                session.dialect().tuples(size, 3)
+                "WITH {wanted} SELECT l.source, l.name, l.row_key, l.digest {OF_WANTED}",
+                wanted = wanted(session, size)
             );
             let padded = chunk.iter().chain(std::iter::repeat(&chunk[0])).take(size);
             let values = padded.flat_map(|row| key(&row.key)).collect();
@@ -237,6 +236,15 @@ impl Put {
             Value::Bytes(row.body.clone()),
         ])
     }
+}
+
+/// The rows of `landed` whose keys are in [`wanted`]. SQLite would answer a list of tuples by
+/// going through the table.
+const OF_WANTED: &str = "FROM wanted w CROSS JOIN landed l \
+    WHERE l.source = w.source AND l.name = w.name AND l.row_key = w.row_key";
+
+fn wanted(session: &Session<'_>, size: usize) -> String {
+    format!("wanted (source, name, row_key) AS (VALUES {})", session.dialect().tuples(size, 3))
 }
 
 fn key(key: &RowKey) -> [Value; 3] {
@@ -275,9 +283,9 @@ impl Write for Put {
             let sql = format!(
                 "INSERT INTO landed_before \
                  (source, name, row_key, landed_at, file, line, digest, body) \
-                 SELECT source, name, row_key, landed_at, file, line, digest, body FROM landed \
-                 WHERE (source, name, row_key) IN (VALUES {})",
-                session.dialect().tuples(chunk.len(), 3)
+                 WITH {wanted} SELECT l.source, l.name, l.row_key, l.landed_at, l.file, l.line, \
+                 l.digest, l.body {OF_WANTED}",
+                wanted = wanted(session, chunk.len())
             );
             session.execute(sql, chunk.iter().flat_map(|row| key(row)).collect()).await?;
         }

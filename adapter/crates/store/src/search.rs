@@ -7,6 +7,8 @@
 //! because matches are common.
 
 mod condition;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -224,8 +226,8 @@ impl<'a> Search<'a> {
         if self.query.sort.is_empty() {
             let (row, keep) = match driver {
                 Driver::Key(_) => ("d.row_id", ""),
-                // The unary plus keeps SQLite from walking all later rows instead of the driver's.
-                Driver::Rows(_) => ("r0.row_id", "+"),
+                // Else SQLite might walk all later rows instead of the driver's.
+                Driver::Rows(_) => ("r0.row_id", self.dialect.no_index()),
                 Driver::Type => ("r0.row_id", ""),
             };
             let after = match cursor {
@@ -278,7 +280,8 @@ impl<'a> Search<'a> {
         let parameter = builder.bind(parameter);
         format!(
             "(SELECT {value} FROM {table} v \
-             WHERE v.row_id = r0.row_id AND v.parameter_id = {parameter})"
+             WHERE v.row_id = r0.row_id AND {no_index}v.parameter_id = {parameter})",
+            no_index = self.dialect.no_index()
         )
     }
 

@@ -74,7 +74,8 @@ fn extract(rows: usize) -> Vec<(String, String)> {
         );
     }
     let codes = "CodeId,Term,ReadTermId,SnomedCTConceptId,EmisCodeCategoryDescription\r\n1,Low back pain,N142.,279039007,\"Conditions, operations and procedures\"\r\n2,Backache,16C2.,161891005,\"Symptoms, findings\"\r\n";
-    let practice = format!("OrganisationGuid,OrganisationName,ODSCode\r\n{PRACTICE},Bench Surgery,Z99999\r\n");
+    let practice =
+        format!("OrganisationGuid,OrganisationName,ODSCode\r\n{PRACTICE},Bench Surgery,Z99999\r\n");
     let users = format!("UserInRoleGuid,OrganisationGuid,Surname\r\n{USER},{PRACTICE},Test\r\n");
     let name = |table: &str| format!("1_{table}_20260313221512_bench.csv");
     vec![

@@ -157,10 +157,10 @@ fn map_all(
     for row in all.iter().filter(|row| !mapping.is_root(&row.key.table)) {
         let outcome = if used.contains(&row.key) { Outcome::Mapped } else { Outcome::Carried };
         report.became(&row.key.table, &outcome);
-        if outcome == Outcome::Carried {
-            if let Some(issue) = mapping.orphan(row, rows) {
-                report.issue(issue);
-            }
+        if outcome == Outcome::Carried
+            && let Some(issue) = mapping.orphan(row, rows)
+        {
+            report.issue(issue);
         }
     }
     if timed {

@@ -1,8 +1,9 @@
 //! HL7 version 2 messages in the vertical-bar encoding: <https://www.hl7.org/implement/standards/product_brief.cfm?product_id=185>.
 //!
-//! Grammar only: bytes to segments, fields, repetitions, components and subcomponents and back, with
-//! the delimiters that the message declares, and the whole as a record tree for mapping tables.
-//! What the fields mean stands in tables. Framing (MLLP) and acknowledging are the connection's
+//! [`Message`] is the grammar: bytes to segments, fields, repetitions, components and subcomponents
+//! and back, with the delimiters that the message declares; [`tree()`] is the whole as a record tree.
+//! What the fields mean stands in tables ([`Mapping`]). No messages are built from resources here.
+//! Framing (MLLP) and acknowledging are the connection's
 //! business. The XML encoding is not read.
 
 mod charset;
@@ -14,13 +15,107 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use lumbar_fhir::{Issue, IssueType, Locator};
+use std::collections::HashMap;
+
+use lumbar_fhir::{Issue, IssueType, Json, Locator, json};
 
 pub use charset::Charset;
 pub use escape::{escape, unescape};
 pub use map::{Mapped, Mapping};
 pub use time::{Moment, read_time};
 pub use tree::{Groups, tree};
+
+use crate::mapping::{Entry, MappingError, Settings, Source};
+use crate::report::{Outcome, Report};
+
+macro_rules! table {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../profiles/mappings/hl7v2/", $name)))
+    };
+}
+
+/// The mapping that comes with the product, `profiles/mappings/hl7v2`: referrals (REF).
+pub const SOURCE: Source<'static> = Source {
+    mapping: table!("mapping.json").1,
+    tables: table!("segments.csv").1,
+    codes: table!("codes.csv").1,
+    rules: &[
+        table!("address.csv"),
+        table!("allergy-intolerance.csv"),
+        table!("attender.csv"),
+        table!("code.csv"),
+        table!("condition.csv"),
+        table!("consultant.csv"),
+        table!("contact.csv"),
+        table!("disposition.csv"),
+        table!("encounter.csv"),
+        table!("external-referral.csv"),
+        table!("identifier.csv"),
+        table!("item.csv"),
+        table!("name.csv"),
+        table!("observation.csv"),
+        table!("organization.csv"),
+        table!("patient.csv"),
+        table!("practitioner-role.csv"),
+        table!("practitioner-xcn.csv"),
+        table!("practitioner.csv"),
+        table!("questionnaire-response.csv"),
+        table!("reference.csv"),
+        table!("referral-reason.csv"),
+        table!("referrer.csv"),
+        table!("service-request.csv"),
+        table!("task.csv"),
+        table!("telecom.csv"),
+    ],
+};
+
+/// The product's mapping, parsed and checked.
+///
+/// # Errors
+/// A fault in `profiles/mappings/hl7v2`; a test keeps it from shipping.
+pub fn mapping() -> Result<Mapping, MappingError> {
+    Mapping::parse(&SOURCE)
+}
+
+/// Translates the messages of a file in memory: one transaction Bundle, and the report in which a
+/// message that cannot be read is refused. Of two entries for one resource the later one stands.
+pub fn convert(
+    mapping: &Mapping,
+    bytes: &[u8],
+    default: Charset,
+    settings: &Settings<'_>,
+) -> (Json, Report) {
+    let mut report = Report::new("hl7v2");
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let found = messages(bytes);
+    // What holds no message at all is read too, for the sentence that says why not.
+    for bytes in if found.is_empty() { vec![bytes] } else { found } {
+        match Message::parse(bytes, default) {
+            Err(issue) => {
+                report.came_in("MSH");
+                report.became("MSH", &Outcome::Refused);
+                report.issue(*issue);
+            }
+            Ok((message, issues)) => {
+                issues.into_iter().for_each(|issue| report.issue(issue));
+                let mapped = mapping.map(&message, settings);
+                report.merge(mapped.report);
+                for entry in mapped.entries {
+                    match places.get(&entry.url).and_then(|place| entries.get_mut(*place)) {
+                        Some(earlier) => *earlier = entry,
+                        None => {
+                            places.insert(entry.url.clone(), entries.len());
+                            entries.push(entry);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let entries: Vec<Json> = entries.into_iter().map(Entry::into_json).collect();
+    (json!({"resourceType": "Bundle", "type": "transaction", "entry": (entries)}), report)
+}
 
 /// Largest message that is read.
 pub const MAX_BYTES: usize = 16 << 20;

@@ -62,7 +62,8 @@ pub fn date(text: &str) -> Option<civil::Date> {
         return None;
     }
     let year = number(0, 4).filter(|year| *year > 0)?;
-    civil::Date::new(year, i8::try_from(number(5, 7)?).ok()?, i8::try_from(number(8, 10)?).ok()?).ok()
+    civil::Date::new(year, i8::try_from(number(5, 7)?).ok()?, i8::try_from(number(8, 10)?).ok()?)
+        .ok()
 }
 
 /// Reads `HH:mm[:ss]`.
@@ -84,10 +85,10 @@ pub fn time(text: &str) -> Option<civil::Time> {
     civil::Time::new(number(0)?, number(3)?, second, 0).ok()
 }
 
-/// The date of a spreadsheet's serial number (days since 1899-12-30), for serials from 1900-03-01
-/// to 2199-12-31 only, so that no other whole number passes for a date.
+/// The date of a spreadsheet's serial number (days since 1899-12-30), for serials of five digits and
+/// up to 2199-12-31 only, so that neither a year nor another number passes for a date.
 pub fn serial_date(text: &str) -> Option<civil::Date> {
-    let days: i32 = text.parse().ok().filter(|days| (61..=109_574).contains(days))?;
+    let days: i32 = text.parse().ok().filter(|days| (10_000..=109_574).contains(days))?;
     civil::date(1899, 12, 30).checked_add(days.days()).ok()
 }
 
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn spreadsheet_serials() {
         assert_eq!(serial_date("44537"), Some(civil::date(2021, 12, 7)));
-        assert_eq!(serial_date("12"), None);
+        assert_eq!(serial_date("1977"), None);
         assert_eq!(serial_time("0.458333333333333"), Some(civil::time(11, 0, 0, 0)));
         assert_eq!(serial_time("0.x"), None);
     }

@@ -82,8 +82,8 @@ pub struct Entry {
     pub url: String,
     /// The resource.
     pub resource: Json,
-    /// Whether the resource only says that an earlier one no longer holds. Such an entry is for
-    /// stores that have the earlier one; it is harmless elsewhere.
+    /// Whether the resource only says that an earlier one no longer holds. Records that refer to its
+    /// root may then refer to it as another type: map what [`Mapping::affected`] names for the root.
     pub withdrawn: bool,
 }
 
@@ -195,13 +195,30 @@ impl Mapping {
         let record = self.record(rules, root, rows, None, false, settings.definitions);
         let used = record.used();
         let (mut entries, outcome) = self.entries(rules, &record, settings, &mut issues);
-        if !matches!(outcome, Outcome::Ignored(_)) {
+        // A row that could not be used says nothing about what it gave before.
+        if matches!(outcome, Outcome::Mapped | Outcome::Ignored(_)) {
             self.withdraw(rules, root, rows, settings, &mut entries);
         }
+        // Two resources made from one cell find the same fault in it.
+        let mut said: Vec<Issue> = Vec::with_capacity(issues.len());
+        for issue in issues {
+            if !said.contains(&issue) {
+                said.push(issue);
+            }
+        }
+        let issues = said;
         if settings.provenance && !entries.is_empty() {
             entries.push(self.provenance(root, &entries, settings));
         }
         Mapped { entries, issues, used, outcome }
+    }
+
+    /// The rows whose earlier states show what a root once gave: itself, and those of the same key in
+    /// tables that share it. See [`RowSet::insert_earlier`].
+    pub fn earlier_keys(&self, root: &RowKey) -> Vec<RowKey> {
+        let halves = self.orphans.iter().filter(|orphan| orphan.of == root.table);
+        let half = |orphan: &Orphan| RowKey { table: orphan.table.clone(), key: root.key.clone() };
+        std::iter::once(root.clone()).chain(halves.map(half)).collect()
     }
 
     /// The issue of a row that cannot stand alone and whose other half is not there.
@@ -239,7 +256,9 @@ impl Mapping {
         issues: &mut Vec<Issue>,
     ) -> (Vec<Entry>, Outcome) {
         let definitions = settings.definitions;
-        let holds = |when: &Compiled, issues: &mut Vec<Issue>| match when.holds(&record.tree, definitions) {
+        let holds = |when: &Compiled, issues: &mut Vec<Issue>| match when
+            .holds(&record.tree, definitions)
+        {
             Ok(holds) => holds,
             Err(error) => {
                 issues.push(broken(&error.to_string(), record));
@@ -315,9 +334,13 @@ impl Mapping {
         match self.fill(&rules.rules, &scope.record.tree, start, scope, issues) {
             Ok(resource) => Some(Entry::new(&rules.resource, &id, resource, scope.settings)),
             Err(rule) => {
-                let text = format!("No {} was made, because {} is missing or cannot be used.", rules.resource, rule.path);
+                let text = format!(
+                    "No {} was made, because {} is missing or cannot be used.",
+                    rules.resource, rule.path
+                );
                 let source = rule.source.first().map_or("", String::as_str);
-                let issue = Issue::error(IssueType::Required, text).located(scope.record.locate(source));
+                let issue =
+                    Issue::error(IssueType::Required, text).located(scope.record.locate(source));
                 issues.push(issue);
                 None
             }
@@ -406,11 +429,7 @@ impl Mapping {
         settings: &Settings<'_>,
         entries: &mut Vec<Entry>,
     ) {
-        let mut same = vec![root.key.clone()];
-        same.extend(self.orphans.iter().filter(|orphan| orphan.of == root.key.table).map(|orphan| {
-            RowKey { table: orphan.table.clone(), key: root.key.key.clone() }
-        }));
-        for earlier in same.iter().flat_map(|key| rows.earlier(key)) {
+        for earlier in self.earlier_keys(&root.key).iter().flat_map(|key| rows.earlier(key)) {
             let record = self.record(rules, root, rows, Some(earlier), false, settings.definitions);
             // What was wrong with an earlier state was said when it came.
             let (old, _) = self.entries(rules, &record, settings, &mut Vec::new());
@@ -437,7 +456,8 @@ impl Mapping {
     }
 
     fn provenance(&self, root: &Row, entries: &[Entry], settings: &Settings<'_>) -> Entry {
-        let id = identity::resource_id(&[&self.format, "provenance", &root.key.table, &root.key.key]);
+        let id =
+            identity::resource_id(&[&self.format, "provenance", &root.key.table, &root.key.key]);
         let targets = entries.iter().map(|entry| json!({"reference": (&entry.url)}));
         let recorded = extract_instant(&root.extract_time, &settings.zone);
         let file = format!("{}/Id/{}/file", settings.base, self.format);
@@ -528,3 +548,6 @@ fn extract_instant(text: &str, zone: &TimeZone) -> Option<String> {
     let local = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
     Some(crate::local_time::text(&crate::local_time::place(local, zone)?.moment))
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,11 +232,16 @@ impl Layout {
     pub fn parse(name: &str, source: &str) -> Result<Layout, TableError> {
         let mut layout = Layout::default();
         let mut common = Vec::new();
-        for line in lines(name, source, &["table", "column", "also", "kind", "part", "disposition", "comment"])? {
+        for line in lines(
+            name,
+            source,
+            &["table", "column", "also", "kind", "part", "disposition", "comment"],
+        )? {
             let (number, cells) = line;
             let [table, column, also, kind, part, disposition, comment] = cells;
             let fault = |reason: String| TableError { table: name.into(), line: number, reason };
-            let kind = Kind::parse(&kind).ok_or_else(|| fault(format!("the kind \"{kind}\" is unknown")))?;
+            let kind = Kind::parse(&kind)
+                .ok_or_else(|| fault(format!("the kind \"{kind}\" is unknown")))?;
             let disposition = match disposition.as_str() {
                 "mapped" => Disposition::Mapped,
                 "carried" => Disposition::Carried,
@@ -295,9 +300,11 @@ impl Layout {
     /// The table that a file holds: the one its name speaks of, else the one whose columns fit the
     /// header best. `None` when the header lacks a key column, or when less than half of it is known.
     pub fn recognise(&self, file: &str, header: &[String]) -> Option<&Table> {
-        let known = |table: &Table| header.iter().filter(|name| table.position(name).is_some()).count();
+        let known =
+            |table: &Table| header.iter().filter(|name| table.position(name).is_some()).count();
         let fits = |table: &&Table| {
-            let places: HashSet<usize> = header.iter().filter_map(|name| table.position(name)).collect();
+            let places: HashSet<usize> =
+                header.iter().filter_map(|name| table.position(name)).collect();
             let keys = table.owner.iter().chain(&table.key).all(|index| places.contains(index));
             keys && known(table) * 2 >= header.len()
         };
@@ -384,7 +391,9 @@ impl Kind {
             Kind::Decimal | Kind::Integer => number(raw).map_or(bad(BAD_NUMBER), good),
             Kind::SnomedConcept if !identity::is_snomed_concept(raw) => bad(BAD_SNOMED),
             Kind::SnomedDescription if !identity::is_snomed_description(raw) => bad(BAD_SNOMED),
-            Kind::NhsNumber if identity::nhs_number(raw).is_none() => but(raw.into(), BAD_NHS_NUMBER),
+            Kind::NhsNumber if identity::nhs_number(raw).is_none() => {
+                but(raw.into(), BAD_NHS_NUMBER)
+            }
             Kind::NhsNumber | Kind::Code | Kind::SnomedConcept | Kind::SnomedDescription => {
                 good(raw.into())
             }
@@ -446,7 +455,12 @@ fn number(raw: &str) -> Option<Json> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 18 || fraction.len() > 18 || !plain(whole) || !plain(fraction) {
+    if whole.is_empty()
+        || whole.len() > 18
+        || fraction.len() > 18
+        || !plain(whole)
+        || !plain(fraction)
+    {
         return None;
     }
     let whole = whole.trim_start_matches('0');

@@ -123,7 +123,7 @@ impl Report {
 
     /// Adds an issue; beyond [`LISTED_PER_CODE`] of one code it is only counted.
     pub fn issue(&mut self, issue: Issue) {
-        let count = self.issue_counts.entry(issue.detail.unwrap_or(issue.code.code())).or_default();
+        let count = self.issue_counts.entry(name(&issue)).or_default();
         *count += 1;
         if *count <= LISTED_PER_CODE {
             self.issues.push(issue);
@@ -158,16 +158,18 @@ impl Report {
         for (name, number) in other.resources {
             *self.resources.entry(name).or_default() += number;
         }
-        let listed = other.issues.len() as u64;
-        let total: u64 = other.issue_counts.values().sum();
+        let listed = |count: u64| count.min(LISTED_PER_CODE);
+        let mut listed: BTreeMap<&str, u64> =
+            self.issue_counts.iter().map(|(code, count)| (*code, listed(*count))).collect();
         for issue in other.issues {
-            self.issue(issue);
-        }
-        if total > listed {
-            for (code, number) in other.issue_counts {
-                let beyond = number.saturating_sub(LISTED_PER_CODE);
-                *self.issue_counts.entry(code).or_default() += beyond;
+            let count = listed.entry(name(&issue)).or_default();
+            *count += 1;
+            if *count <= LISTED_PER_CODE {
+                self.issues.push(issue);
             }
+        }
+        for (code, number) in other.issue_counts {
+            *self.issue_counts.entry(code).or_default() += number;
         }
     }
 
@@ -235,10 +237,15 @@ impl Counts {
     }
 }
 
+/// Our code of an issue, or FHIR's when it has none of ours.
+fn name(issue: &Issue) -> &'static str {
+    issue.detail.unwrap_or(issue.code.code())
+}
+
 /// One issue with its place and raw value.
 pub fn issue_json(issue: &Issue) -> Json {
     let mut object = Object::new();
-    object.set("code", issue.detail.unwrap_or(issue.code.code()));
+    object.set("code", name(issue));
     object.set("severity", issue.severity.code());
     object.set("type", issue.code.code());
     let locator = match &issue.locator {
@@ -264,4 +271,41 @@ pub fn issue_json(issue: &Issue) -> Json {
     }
     object.set("text", issue.text.as_str());
     Json::Object(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lumbar_fhir::IssueType;
+
+    #[test]
+    fn reports_add_up() {
+        let part = |rows: u64| {
+            let mut report = Report::new("f");
+            for row in 0..rows {
+                report.came_in("T");
+                let outcome = if row == 0 { Outcome::Refused } else { Outcome::Mapped };
+                report.became("T", &outcome);
+                report.issue(Issue::error(IssueType::Value, "x").detail("BPA-ID-001"));
+            }
+            report
+        };
+        let mut whole = part(900);
+        whole.merge(part(300));
+        assert!(whole.is_balanced());
+        assert_eq!(whole.issues().len() as u64, LISTED_PER_CODE);
+        let json = whole.to_json();
+        assert_eq!(json.get("issue_counts").unwrap().to_string(), r#"{"BPA-ID-001":1200}"#);
+        assert_eq!(
+            json.get("counts").unwrap().to_string(),
+            r#"{"in":1200,"mapped":1198,"carried_only_in_raw":0,"ignored":{},"refused":2}"#
+        );
+    }
+
+    #[test]
+    fn a_row_that_became_nothing_shows() {
+        let mut report = Report::new("f");
+        report.came_in("T");
+        assert!(!report.is_balanced());
+    }
 }

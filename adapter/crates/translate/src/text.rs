@@ -6,14 +6,18 @@
 /// `text` without blanks at its ends and with every line end as LF.
 pub fn tidy(text: &str) -> String {
     let text = text.trim();
-    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text.to_string() }
+    if text.contains('\r') {
+        text.replace("\r\n", "\n").replace('\r', "\n")
+    } else {
+        text.to_string()
+    }
 }
 
 /// A UK postcode in capitals with one blank before its last three characters; text that is too
 /// short or too long for one is only tidied.
 pub fn postcode(text: &str) -> String {
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    if !(5..=7).contains(&letters.len()) || text.chars().any(|letter| !letter.is_ascii()) {
+    if !(5..=7).contains(&letters.len()) || !text.is_ascii() {
         return tidy(text);
     }
     let letters = letters.to_ascii_uppercase();
@@ -80,9 +84,12 @@ mod tests {
 
     #[test]
     fn postcodes_get_their_blank() {
-        for (text, expected) in
-            [("ZZ999AB", "ZZ99 9AB"), ("zz99 9cd", "ZZ99 9CD"), ("ABROAD LONG", "ABROAD LONG"), ("", "")]
-        {
+        for (text, expected) in [
+            ("ZZ999AB", "ZZ99 9AB"),
+            ("zz99 9cd", "ZZ99 9CD"),
+            ("ABROAD LONG", "ABROAD LONG"),
+            ("", ""),
+        ] {
             assert_eq!(postcode(text), expected);
         }
     }
@@ -91,7 +98,13 @@ mod tests {
     fn qualifier_lists() {
         let text = r#"<qualifier><item><key codeId="0">Tool</key><value>A &amp; B</value></item></qualifier>"#;
         assert_eq!(qualifiers(text), Some(vec!["Tool: A & B".to_string()]));
-        for odd in ["", "<qualifier>", "<qualifier></qualifier>", "plain", "<qualifier><item><key>x</key><"] {
+        for odd in [
+            "",
+            "<qualifier>",
+            "<qualifier></qualifier>",
+            "plain",
+            "<qualifier><item><key>x</key><",
+        ] {
             assert_eq!(qualifiers(odd), None, "{odd}");
         }
         assert_eq!(

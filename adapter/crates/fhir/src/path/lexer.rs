@@ -78,7 +78,7 @@ impl<'t> Lexer<'t> {
                 }
                 Ok(self.token(kind, start, start, self.at))
             }
-            b'\'' | b'"' => self.quoted(Kind::String, start),
+            b'\'' => self.quoted(Kind::String, start),
             b'`' => self.quoted(Kind::Delimited, start),
             b'@' => {
                 self.at += 1;

@@ -165,6 +165,8 @@ impl Temporal {
         let (one, two) = match (self.zoned(), other.zoned()) {
             (true, true) => (self.in_utc(), other.in_utc()),
             (false, false) => (*self, *other),
+            // A date has no zone: it is compared with the date as the other value has it.
+            _ if self.precision.min(other.precision) <= Precision::Day => (*self, *other),
             _ => return self.compare_without_zone(other),
         };
         for (precision, one, two) in [

@@ -175,9 +175,7 @@ impl Rows<'_> {
         };
         let parts: &[&str] = match value.type_name() {
             "HumanName" => &["family", "given", "prefix", "suffix", "text"],
-            "Address" => {
-                &["line", "city", "district", "state", "postalCode", "country", "text"]
-            }
+            "Address" => &["line", "city", "district", "state", "postalCode", "country", "text"],
             _ => &["text", "display", "value"],
         };
         for part in parts {
@@ -278,9 +276,10 @@ fn period(json: &Json) -> Option<(Micros, Micros)> {
 
 fn timing(json: &Json) -> Option<(Micros, Micros)> {
     let events = json.list("event").iter().filter_map(Json::as_str);
-    let outer = events.filter_map(DateTime::parse).map(|event| event.bounds()).reduce(
-        |outer, event| (outer.0.min(event.0), outer.1.max(event.1)),
-    );
+    let outer = events
+        .filter_map(DateTime::parse)
+        .map(|event| event.bounds())
+        .reduce(|outer, event| (outer.0.min(event.0), outer.1.max(event.1)));
     outer.or_else(|| period(json.at(&["repeat", "boundsPeriod"])?))
 }
 

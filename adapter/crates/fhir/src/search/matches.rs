@@ -46,10 +46,9 @@ pub fn matches(
             }
             _ => false,
         }),
-        Condition::KeyEnds(code, end) => any(
-            code,
-            &|value| matches!(value, IndexValue::Key(key) if key.ends_with(end.as_str())),
-        ),
+        Condition::KeyEnds(code, end) => {
+            any(code, &|value| matches!(value, IndexValue::Key(key) if key.ends_with(end.as_str())))
+        }
         Condition::Date(code, start, end) => any(code, &|value| match value {
             IndexValue::Date(low, high) => {
                 within(low, &start[0], &start[1]) && within(high, &end[0], &end[1])

@@ -148,7 +148,10 @@ impl Reader<'_> {
                     | SearchKind::Uri
                     | SearchKind::Reference => Sort::Key(code.to_owned(), direction),
                     SearchKind::Composite | SearchKind::Special => {
-                        return Err(Fault::Value(unreadable("_sort", "a parameter with one value")));
+                        return Err(Fault::Value(unreadable(
+                            "_sort",
+                            "a parameter with one value",
+                        )));
                     }
                 },
             });
@@ -348,12 +351,7 @@ impl Reader<'_> {
         })
     }
 
-    fn reference(
-        &self,
-        parameter: &SearchParameter,
-        only: Option<&str>,
-        value: &str,
-    ) -> Condition {
+    fn reference(&self, parameter: &SearchParameter, only: Option<&str>, value: &str) -> Condition {
         let code = parameter.code.clone();
         let value = unescape(value);
         if value.contains('/') || value.contains(':') {
@@ -424,7 +422,8 @@ fn date(code: &str, value: &str) -> Option<Condition> {
     let (prefix, text) = prefix(value);
     let (low, high) = DateTime::parse(text)?.bounds();
     let condition = |start, end| Condition::Date(code.to_owned(), start, end);
-    let within = || condition([Bound::Included(low), Bound::Open], [Bound::Open, Bound::Included(high)]);
+    let within =
+        || condition([Bound::Included(low), Bound::Open], [Bound::Open, Bound::Included(high)]);
     let above = || condition(ANY_DATE, [Bound::Excluded(high), Bound::Open]);
     let below = || condition([Bound::Open, Bound::Excluded(low)], ANY_DATE);
     Some(match prefix {
@@ -476,7 +475,8 @@ fn number(code: &str, value: &str, unit: Option<String>) -> Option<Condition> {
     const ANY: [Bound<f64>; 2] = [Bound::Open, Bound::Open];
     let condition = |low, high| Condition::Number(code.to_owned(), low, high, unit.clone());
     let (from, to) = (value - half, value + half);
-    let within = || condition([Bound::Included(from), Bound::Open], [Bound::Open, Bound::Excluded(to)]);
+    let within =
+        || condition([Bound::Included(from), Bound::Open], [Bound::Open, Bound::Excluded(to)]);
     Some(match prefix {
         "eq" => within(),
         "ne" => Condition::All(vec![condition(ANY, ANY), Condition::Not(Box::new(within()))]),

@@ -185,7 +185,7 @@ impl<'a> Builder<'a> {
         Ok(match condition {
             Condition::All(conditions) => self.join(conditions, subject, " AND ", "1 = 1")?,
             Condition::Any(conditions) => match self.keys(conditions, subject) {
-                Some((table, filter)) => exists(table, alias, &filter),
+                Some((table, filter)) => self.exists(table, alias, &filter),
                 None => self.join(conditions, subject, " OR ", NEVER)?,
             },
             Condition::Not(condition) => format!("NOT {}", self.holds(condition, subject)?),
@@ -205,7 +205,7 @@ impl<'a> Builder<'a> {
             | Condition::Number(code, ..) => match self.parameter(subject, code) {
                 Some(parameter) => {
                     let (table, filter) = self.value(parameter, condition);
-                    exists(table, alias, &filter)
+                    self.exists(table, alias, &filter)
                 }
                 None => NEVER.to_owned(),
             },
@@ -214,7 +214,7 @@ impl<'a> Builder<'a> {
                     let parameter = self.bind(parameter);
                     let filter = format!("v.parameter_id = {parameter}");
                     let tables = ["key_value", "date_value", "number_value"];
-                    let any = tables.map(|table| exists(table, alias, &filter));
+                    let any = tables.map(|table| self.exists(table, alias, &filter));
                     format!("({})", any.join(" OR "))
                 }
                 None => NEVER.to_owned(),
@@ -497,8 +497,14 @@ impl<'a> Builder<'a> {
     fn parameter(&self, subject: Subject<'_>, code: &str) -> Option<i64> {
         self.known.parameter(subject.resource_type, code)
     }
-}
 
-fn exists(table: &str, alias: usize, filter: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM {table} v WHERE v.row_id = r{alias}.row_id AND {filter})")
+    /// That the row has a value for which the filter, which begins with the parameter, holds.
+    fn exists(&self, table: &str, alias: usize, filter: &str) -> String {
+        // Keys are looked up whole; of an interval only the row is known.
+        let no_index = if table == "key_value" { "" } else { self.dialect.no_index() };
+        format!(
+            "EXISTS (SELECT 1 FROM {table} v \
+             WHERE v.row_id = r{alias}.row_id AND {no_index}{filter})"
+        )
+    }
 }

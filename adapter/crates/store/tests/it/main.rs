@@ -1,5 +1,5 @@
 //! The store on SQLite and on PostgreSQL: the same tests for both.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panic")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panic")]
 
 mod durability;
 mod jobs;

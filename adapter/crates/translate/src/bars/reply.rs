@@ -198,7 +198,11 @@ struct Theirs<'a> {
 
 impl<'a> Theirs<'a> {
     fn new(bundle: &'a Json, matched: &'a Json, header: &Json, base: &'a str) -> Self {
-        let sender = header.str_at(&["source", "endpoint"]).unwrap_or_default();
+        // Some receivers repeat our header as it was: then they are its destination.
+        let is_repeated =
+            header.str_at(&["eventCoding", "code"]).is_some_and(|code| code.ends_with("-request"));
+        let side = if is_repeated { "destination" } else { "source" };
+        let sender = header.str_at(&[side, "endpoint"]).unwrap_or_default();
         let sender = sender.rsplit('|').next().unwrap_or_default().to_owned();
         let mut ours: HashMap<String, String> = HashMap::new();
         let mut add = |key: &str| {

@@ -369,6 +369,21 @@ fn our_own_answer_to_a_booking_is_read_back() {
 }
 
 #[test]
+fn a_repeated_request_is_an_answer_of_its_destination() {
+    let (matched, found) = request();
+    let message = booking();
+    let read = read_answer(&message, &matched, found.first(), SETTINGS.base).unwrap();
+    let slots = |answer: &Answer| {
+        let slot = answer.resources.iter().find(|r| resource_type(r) == "Slot").unwrap();
+        slot.str_at(&["id"]).unwrap().to_owned()
+    };
+    let answered = answer(&receive_own(&message), &own("apt-there"));
+    let answered = read_answer(&answered, &matched, found.first(), SETTINGS.base).unwrap();
+    assert!(read.is_tied);
+    assert_eq!(slots(&read), slots(&answered), "the same place has the same id");
+}
+
+#[test]
 fn an_answer_about_another_person_is_an_error() {
     let (matched, found) = request();
     let incoming = receive_own(&booking());

@@ -59,7 +59,8 @@ impl FileName {
     pub fn parse(path: &str) -> FileName {
         let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
         let parts: Vec<&str> = name.split('_').collect();
-        let time = |part: &&&str| part.len() == 14 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let time =
+            |part: &&&str| part.len() == 14 && part.bytes().all(|byte| byte.is_ascii_digit());
         FileName {
             extract_time: parts.iter().find(time).map_or("", |part| *part).to_string(),
             number: parts.first().and_then(|part| part.parse().ok()).unwrap_or(0),
@@ -77,10 +78,8 @@ impl<'l, R: Read> Reader<'l, R> {
     pub fn open(layout: &'l Layout, path: &str, input: R) -> Result<Reader<'l, R>, Box<Issue>> {
         let name = FileName::parse(path);
         let file: Arc<str> = name.name.as_str().into();
-        let mut csv = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(Quoting::new(input));
+        let mut csv =
+            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Quoting::new(input));
         let mut header = ByteRecord::new();
         if let Err(error) = csv.read_byte_record(&mut header) {
             return Err(Box::new(broken(&file, 0, &error.to_string())));
@@ -100,7 +99,9 @@ impl<'l, R: Read> Reader<'l, R> {
             Box::new(issue.detail("BPA-FILE-001").located(locator).value(header.join(",")))
         };
         let Some(table) = layout.recognise(&name.name, &header) else {
-            return Err(unknown("The header is not that of a known table, or a key column is missing; the file was kept and not used."));
+            return Err(unknown(
+                "The header is not that of a known table, or a key column is missing; the file was kept and not used.",
+            ));
         };
         let mut columns: Vec<String> = Vec::with_capacity(header.len());
         let mut issues = Vec::new();
@@ -108,13 +109,18 @@ impl<'l, R: Read> Reader<'l, R> {
             let known = table.position(cell).and_then(|index| table.columns.get(index));
             let column = known.map_or(cell.as_str(), |column| column.name.as_str());
             if columns.iter().any(|other| other == column) {
-                return Err(unknown("A column stands twice in the header; the file was kept and not used."));
+                return Err(unknown(
+                    "A column stands twice in the header; the file was kept and not used.",
+                ));
             }
             if known.is_none() {
-                let locator = Locator::Cell { file: file.to_string(), row: 0, column: cell.clone() };
+                let locator =
+                    Locator::Cell { file: file.to_string(), row: 0, column: cell.clone() };
                 let text = "This column is unknown; its cells are kept only in the raw rows.";
                 issues.push(
-                    Issue::warning(IssueType::Structure, text).detail("BPA-FILE-003").located(locator),
+                    Issue::warning(IssueType::Structure, text)
+                        .detail("BPA-FILE-003")
+                        .located(locator),
                 );
             }
             columns.push(column.to_string());
@@ -160,7 +166,9 @@ impl<'l, R: Read> Reader<'l, R> {
             Err(error) => Err(error.to_string()),
             Ok(false) => Ok(None),
             Ok(true) => match self.csv.get_ref().fault() {
-                Some(fault) if fault.at < self.csv.position().byte() => Err(fault.reason.to_string()),
+                Some(fault) if fault.at < self.csv.position().byte() => {
+                    Err(fault.reason.to_string())
+                }
                 _ => Ok(Some(record)),
             },
         }
@@ -188,12 +196,17 @@ impl<'l, R: Read> Reader<'l, R> {
             return Some(match self.record() {
                 Ok(None) if has < wants => {
                     self.ended = true;
-                    Item::Broken(broken(&self.file, self.row, &format!("{reason}, and it is the last")))
+                    Item::Broken(broken(
+                        &self.file,
+                        self.row,
+                        &format!("{reason}, and it is the last"),
+                    ))
                 }
                 Ok(next) => {
                     self.pending = next;
-                    let issue = broken(&self.file, self.row, &reason);
-                    Item::Refused(issue.severity(Severity::Error))
+                    let text = "This row has more or fewer cells than the header, so nobody can say which is which; it was not used.";
+                    let issue = Issue::error(IssueType::Structure, text).detail("BPA-FILE-002");
+                    Item::Refused(issue.located(self.locator("")))
                 }
                 Err(_) => {
                     self.ended = true;
@@ -225,7 +238,8 @@ impl<'l, R: Read> Reader<'l, R> {
         let key = match self.table.key_of(&cells) {
             Ok(key) => key,
             Err(column) => {
-                let text = "The key of this row is missing or is no GUID, so the row cannot be used.";
+                let text =
+                    "The key of this row is missing or is no GUID, so the row cannot be used.";
                 let issue = Issue::error(IssueType::Value, text).detail("BPA-ID-002");
                 let value = cells.get(column).and_then(Json::as_str).unwrap_or_default();
                 return Some(Item::Refused(issue.located(self.locator(column)).value(value)));
@@ -266,7 +280,12 @@ impl<R: Read> Iterator for Reader<'_, R> {
 }
 
 fn broken(file: &str, row: u64, reason: &str) -> Issue {
-    let text = format!("The file is truncated or its quoting is broken at row {row} ({reason}); the rows before it were kept.");
+    let text = format!(
+        "The file is truncated or its quoting is broken at row {row} ({reason}); the rows before it were kept."
+    );
     let locator = Locator::Cell { file: file.to_string(), row, column: String::new() };
-    Issue::error(IssueType::Structure, text).severity(Severity::Fatal).detail("BPA-FILE-002").located(locator)
+    Issue::error(IssueType::Structure, text)
+        .severity(Severity::Fatal)
+        .detail("BPA-FILE-002")
+        .located(locator)
 }

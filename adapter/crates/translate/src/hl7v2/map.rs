@@ -6,24 +6,27 @@
 //! Patient made from PID. Every field has a line in `segments.csv` that says what becomes of it.
 //! Updates by null (`""`) are left to the caller: the tree shows them, the tables do not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod fill;
+mod load;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::{Issue, IssueType, Json, Locator, Object, json};
 
+use self::fill::Filler;
+use super::Message;
 use super::tree::{Groups, tree};
-use super::{Message, read_time};
-use crate::local_time::Oddity;
+use crate::identity;
 use crate::mapping::codes::Codes;
-use crate::mapping::convert::Convert;
 use crate::mapping::expression::Compiled;
 use crate::mapping::rule::Rules;
-use crate::mapping::target::Tree;
-use crate::mapping::{Entry, MappingError, Settings, Source};
-use crate::record::lines;
+use crate::mapping::{Entry, Settings};
 use crate::report::{Outcome, Report};
-use crate::{identity, text};
 
 /// Longest value of an outer segment that is repeated in the segments inside it; a longer one is
 /// read where it stands.
@@ -34,13 +37,23 @@ const MAX_INHERITED: usize = 64;
 pub struct Mapping {
     /// Version of the mapping, for Provenance.
     pub version: String,
+    /// Types and events of the messages that the tables are for.
+    messages: Vec<(String, String)>,
     groups: Vec<(String, String)>,
     inherit: Vec<(String, String)>,
     root: Vec<(String, Compiled)>,
+    checks: Vec<Check>,
     entries: Vec<EntryRules>,
     parts: BTreeMap<String, Rules>,
     codes: Codes,
     fields: HashMap<String, Field>,
+}
+
+/// A condition on a message that gives an issue; with an error nothing is made of the message.
+#[derive(Debug)]
+struct Check {
+    when: Compiled,
+    issue: Issue,
 }
 
 #[derive(Debug)]
@@ -72,94 +85,43 @@ pub struct Mapped {
 }
 
 impl Mapping {
-    /// Reads a mapping: `source.tables` is `segments.csv`
-    /// (`segment,field,type,disposition,comment`).
-    ///
-    /// # Errors
-    /// The first thing that cannot be understood; all fields with a wrong disposition.
-    pub fn parse(source: &Source<'_>) -> Result<Mapping, MappingError> {
-        let json = Json::parse(source.mapping.as_bytes())?;
-        let codes = Codes::parse("codes.csv", source.codes)?;
-        let mut fields = HashMap::new();
-        let header = &["segment", "field", "type", "disposition", "comment"];
-        for (_, [segment, field, kind, disposition, comment]) in
-            lines("segments.csv", source.tables, header)?
-        {
-            fields.insert(format!("{segment}-{field}"), Field { kind, disposition, comment });
-        }
-        let pairs = |name: &str| -> Vec<(String, String)> {
-            let pair = |pair: &Json| {
-                let [first, second] = pair.as_array()? else { return None };
-                Some((first.as_str()?.to_owned(), second.as_str()?.to_owned()))
-            };
-            json.list(name).iter().filter_map(pair).collect()
-        };
-        let mut parts = BTreeMap::new();
-        for name in json.list("parts").iter().filter_map(Json::as_str) {
-            parts.insert(name.to_owned(), rules(source, &codes, name)?);
-        }
-        let mut root = Vec::new();
-        for (name, value) in json.get("root").and_then(Json::as_object).iter().flat_map(|o| o.iter()) {
-            root.push((name.to_owned(), expression(value.as_str().unwrap_or_default())?));
-        }
-        let mut entries = Vec::new();
-        for entry in json.list("entries") {
-            let optional = |name: &str| entry.str_at(&[name]);
-            let member = |name: &str| {
-                optional(name).ok_or_else(|| MappingError::Member(format!("an entry has no {name}")))
-            };
-            let key = entry.list("key").iter().filter_map(Json::as_str).map(expression);
-            entries.push(EntryRules {
-                name: member("name")?.to_owned(),
-                resource: member("resource")?.to_owned(),
-                each: expression(member("each")?)?,
-                when: optional("when").map(expression).transpose()?,
-                key: key.collect::<Result<_, _>>()?,
-                profile: optional("profile").unwrap_or_default().to_owned(),
-                rules: rules(source, &codes, member("rules")?)?,
-            });
-        }
-        let version = json.str_at(&["version"]).unwrap_or_default().to_owned();
-        let (groups, inherit) = (pairs("groups"), pairs("inherit"));
-        let mapping = Mapping { version, groups, inherit, root, entries, parts, codes, fields };
-        mapping.check_dispositions()?;
-        Ok(mapping)
-    }
-
-    /// Every field that is called mapped is a source of some rule, and every source is.
-    fn check_dispositions(&self) -> Result<(), MappingError> {
-        let tables = self.entries.iter().map(|entry| &entry.rules).chain(self.parts.values());
-        let taken: BTreeSet<&str> = tables
-            .flat_map(|rules| &rules.rules)
-            .flat_map(|rule| rule.source.iter().map(String::as_str))
-            .collect();
-        let mut wrong = Vec::new();
-        for (name, field) in &self.fields {
-            match (field.disposition.as_str(), taken.contains(name.as_str())) {
-                ("mapped", true) | ("carried" | "ignored", false) => {}
-                (says, is) => wrong.push(format!("{name} is called {says}, used: {is}")),
-            }
-            if field.disposition != "mapped" && field.comment.is_empty() {
-                wrong.push(format!("{name} is {} without a reason", field.disposition));
-            }
-        }
-        let unknown = taken.iter().filter(|name| !self.fields.contains_key(**name));
-        wrong.extend(unknown.map(|name| format!("{name} is no known field")));
-        wrong.sort();
-        if wrong.is_empty() { Ok(()) } else { Err(MappingError::Silent(wrong)) }
+    /// Whether the tables are for messages of this type and event.
+    pub fn is_for(&self, message: &Message) -> bool {
+        let kind = message.kind();
+        kind.is_some_and(|(name, event, _)| self.messages.contains(&(name, event)))
     }
 
     /// Maps a message. A resource without a value that its table requires is not made, with an
-    /// error.
+    /// error. Of a message that the tables are not for ([`Mapping::is_for`]), or that fails a check
+    /// (no patient, no identifier of its sender), nothing is made; all its segments are refused.
     pub fn map(&self, message: &Message, settings: &Settings<'_>) -> Mapped {
         let mut report = Report::new("hl7v2");
+        if !self.is_for(message) {
+            let text = "There is no mapping for messages of this type and event.";
+            let issue = Issue::error(IssueType::NotSupported, text);
+            report.issue(issue.located(Locator::Segment("MSH^1^9".into())));
+            self.count(message, false, &mut report);
+            return Mapped { entries: Vec::new(), report };
+        }
         let groups: Vec<(&str, &str)> =
             self.groups.iter().map(|(of, name)| (of.as_str(), name.as_str())).collect();
         let (mut tree, mut issues) = tree(message, Groups(&groups));
-        self.count(message, &mut report);
         self.read_types(&mut tree, &settings.zone, &mut issues);
         tree.set("at", "message");
         self.inherit(&mut tree);
+        let before = issues.len();
+        for check in &self.checks {
+            let holds = check.when.holds(&tree, settings.definitions);
+            if holds.unwrap_or_else(|error| broken(&error.to_string(), &mut issues).contains(&true))
+            {
+                issues.push(check.issue.clone());
+            }
+        }
+        if issues.iter().skip(before).any(Issue::is_error) {
+            issues.into_iter().for_each(|issue| report.issue(issue));
+            self.count(message, false, &mut report);
+            return Mapped { entries: Vec::new(), report };
+        }
         let root = self.root(&tree, settings.definitions, &mut issues);
         let facility = root.get("facility").and_then(Json::as_str).unwrap_or_default().to_owned();
         let mut names: HashMap<String, Vec<(&str, String)>> = HashMap::new();
@@ -168,10 +130,13 @@ impl Mapping {
                 let mut parts = vec!["hl7v2".to_owned(), facility.clone(), rules.resource.clone()];
                 for key in &rules.key {
                     let values = key.values(&focus, settings.definitions);
-                    let values = values.unwrap_or_else(|error| broken(&error.to_string(), &mut issues));
-                    parts.extend(values.iter().filter_map(|value| value.as_str().map(str::to_owned)));
+                    let values =
+                        values.unwrap_or_else(|error| broken(&error.to_string(), &mut issues));
+                    parts
+                        .extend(values.first().and_then(|value| value.as_str().map(str::to_owned)));
                 }
-                if parts.len() == 3 {
+                // With a part of its key missing, one resource could stand for two things.
+                if parts.len() != 3 + rules.key.len() {
                     continue;
                 }
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -183,15 +148,20 @@ impl Mapping {
         self.inherit(&mut tree);
         let root = self.root(&tree, settings.definitions, &mut issues);
         let mut entries: Vec<Entry> = Vec::new();
+        let mut made: HashSet<String> = HashSet::new();
         for rules in &self.entries {
             for focus in self.foci(rules, &tree, &root, settings.definitions, &mut issues) {
                 let Some(url) = focus.str_at(&[&rules.name]).map(str::to_owned) else { continue };
-                if entries.iter().any(|entry| entry.url == url) {
+                if !made.insert(url.clone()) {
                     continue;
                 }
                 let entry = self.entry(rules, url, &focus, &root, settings, &mut issues);
                 entries.extend(entry);
             }
+        }
+        self.count(message, !entries.is_empty(), &mut report);
+        if settings.provenance && !entries.is_empty() {
+            entries.push(self.provenance(&entries, &root, settings));
         }
         for entry in &entries {
             report.made(entry.resource.str_at(&["resourceType"]).unwrap_or_default());
@@ -200,7 +170,36 @@ impl Mapping {
         Mapped { entries, report }
     }
 
-    fn count(&self, message: &Message, report: &mut Report) {
+    /// Which message the resources come from, by which software and tables.
+    fn provenance(&self, entries: &[Entry], root: &Object, settings: &Settings<'_>) -> Entry {
+        let text = |name: &str| root.get(name).and_then(Json::as_str).unwrap_or_default();
+        let id = identity::resource_id(&["hl7v2", text("facility"), "Provenance", text("control")]);
+        let targets = entries.iter().map(|entry| json!({"reference": (&entry.url)}));
+        let software = format!("{}, mapping hl7v2 {}", settings.software, self.version);
+        let message = format!("{}/Id/hl7v2/{}/message", settings.base, text("facility"));
+        let resource = json!({
+            "resourceType": "Provenance",
+            "id": (&id),
+            "target": (targets.collect::<Vec<_>>()),
+            "recorded": (&settings.now),
+            "agent": [{
+                "type": {"coding": [{
+                    "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
+                    "code": "assembler"
+                }]},
+                "who": {"display": (software)}
+            }],
+            "entity": [{
+                "role": "source",
+                "what": {"identifier": {"system": (message), "value": (text("control"))}}
+            }]
+        });
+        let url = format!("Provenance/{id}");
+        let full_url = format!("{}/{url}", settings.base);
+        Entry { full_url, url, resource, withdrawn: false }
+    }
+
+    fn count(&self, message: &Message, is_used: bool, report: &mut Report) {
         for segment in &message.segments {
             report.came_in(&segment.name);
             let mut is_mapped = false;
@@ -219,20 +218,29 @@ impl Mapping {
                     None => report.carried_cell(&segment.name, &column, "The field is not known."),
                 }
             }
-            let outcome = if is_mapped { Outcome::Mapped } else { Outcome::Carried };
+            let outcome = match (is_used, is_mapped) {
+                (false, _) => Outcome::Refused,
+                (true, true) => Outcome::Mapped,
+                (true, false) => Outcome::Carried,
+            };
             report.became(&segment.name, &outcome);
         }
     }
 
     /// Adds what a field's type says: `time` of a time, `nhs` or `unverified` of a patient's number.
+    /// A SNOMED CT code that fails its check is taken out of a coded value, its words stay.
     fn read_types(&self, tree: &mut Json, zone: &TimeZone, issues: &mut Vec<Issue>) {
         each_segment(tree, &mut |name, segment| {
             for (field, value) in segment.iter_mut() {
                 let Some(number) = field.strip_prefix('f') else { continue };
                 let Json::Array(repetitions) = value else { continue };
-                match self.fields.get(&format!("{name}-{number}")).map(|field| field.kind.as_str()) {
-                    Some("TS") => repetitions.iter_mut().for_each(|r| time(r, zone, issues)),
-                    Some("CX") => repetitions.iter_mut().for_each(|r| patient_number(r, issues)),
+                match self.fields.get(&format!("{name}-{number}")).map(|field| field.kind.as_str())
+                {
+                    Some("TS") => repetitions.iter_mut().for_each(|r| value::time(r, zone, issues)),
+                    Some("CX") => {
+                        repetitions.iter_mut().for_each(|r| value::patient_number(r, issues))
+                    }
+                    Some("CE") => repetitions.iter_mut().for_each(|r| value::snomed(r, issues)),
                     _ => {}
                 }
             }
@@ -248,12 +256,13 @@ impl Mapping {
                 let is_inherited =
                     self.inherit.iter().any(|(of, field)| of == name && field == member);
                 match value {
-                    Json::String(_) => of.set(member, value),
+                    Json::String(_) | Json::Number(_) => of.set(member, value),
                     Json::Array(repetitions) if is_inherited => {
                         let first = repetitions.first().and_then(Json::as_object);
-                        let short = first.iter().flat_map(|first| first.iter()).filter(|(_, value)| {
-                            value.as_str().is_some_and(|text| text.len() <= MAX_INHERITED)
-                        });
+                        let short =
+                            first.iter().flat_map(|first| first.iter()).filter(|(_, value)| {
+                                value.as_str().is_some_and(|text| text.len() <= MAX_INHERITED)
+                            });
                         let short: Object =
                             short.map(|(name, value)| (name.into(), value.clone())).collect();
                         of.set(member, vec![Json::Object(short)]);
@@ -325,6 +334,11 @@ impl Mapping {
         if !rules.profile.is_empty() {
             meta.set("profile", json!([(&rules.profile)]));
         }
+        // A message for training or debugging must be known as such wherever its resources go.
+        if let Some(code) = root.get("processing") {
+            let system = "http://terminology.hl7.org/CodeSystem/v2-0103";
+            meta.set("tag", json!([{"system": (system), "code": (code)}]));
+        }
         let mut start = Object::new();
         start.set("resourceType", rules.resource.as_str());
         start.set("id", url.split_once('/').map_or("", |(_, id)| id));
@@ -346,135 +360,6 @@ impl Mapping {
             }
         }
     }
-}
-
-struct Filler<'a> {
-    mapping: &'a Mapping,
-    settings: &'a Settings<'a>,
-}
-
-impl Filler<'_> {
-    /// Fills an object by a table over a node; the path that is required and has no value is the
-    /// error.
-    fn fill(
-        &self,
-        rules: &Rules,
-        focus: &Json,
-        start: Object,
-        issues: &mut Vec<Issue>,
-    ) -> Result<Object, String> {
-        let mut tree = Tree::new(start, rules.slots);
-        let definitions = self.settings.definitions;
-        for deferred in [false, true] {
-            for rule in rules.rules.iter().filter(|rule| rule.deferred == deferred) {
-                let times = match (deferred, rule.target.slot) {
-                    (true, Some(slot)) => tree.count(slot),
-                    _ => 1,
-                };
-                let holds = rule.condition.as_ref().map_or(Ok(true), |when| when.holds(focus, definitions));
-                let values = holds.and_then(|holds| {
-                    if holds && times > 0 { rule.value.values(focus, definitions) } else { Ok(Vec::new()) }
-                });
-                let values = values
-                    .unwrap_or_else(|error| broken(&format!("{}: {error}", rule.path), issues));
-                let mut written = 0;
-                for value in &values {
-                    for value in self.convert(&rule.convert, value, focus, issues) {
-                        if deferred {
-                            (0..times).for_each(|at| tree.write(&rule.target, at, value.clone()));
-                        } else {
-                            tree.write(&rule.target, written, value);
-                        }
-                        written += 1;
-                    }
-                    if written > 0 && !rule.target.repeats() {
-                        break;
-                    }
-                }
-                if written == 0 && rule.required {
-                    return Err(rule.path.clone());
-                }
-            }
-        }
-        Ok(tree.into_object())
-    }
-
-    fn convert(
-        &self,
-        convert: &Convert,
-        value: &Json,
-        focus: &Json,
-        issues: &mut Vec<Issue>,
-    ) -> Vec<Json> {
-        let plain = || match value {
-            Json::String(text) => text.to_string(),
-            Json::Number(digits) => digits.to_string(),
-            other => other.to_string(),
-        };
-        match convert {
-            Convert::Text => vec![plain().into()],
-            Convert::Url => vec![format!("{}/{}", self.settings.base, plain()).into()],
-            Convert::Map(map) | Convert::TryMap(map) | Convert::Coding(map) => {
-                let text = plain();
-                match (self.mapping.codes.translate(map, &text), convert) {
-                    (Some(found), Convert::Coding(_)) => vec![found.coding()],
-                    (Some(found), _) => vec![found.code.as_str().into()],
-                    (None, Convert::TryMap(_)) => Vec::new(),
-                    (None, _) => {
-                        let sentence = format!("This text stands for no code of the map \"{map}\".");
-                        let issue = Issue::information(IssueType::CodeInvalid, sentence);
-                        let at = focus.str_at(&["at"]).unwrap_or_default().to_owned();
-                        let issue = issue.detail("BPA-CODE-001").value(text);
-                        issues.push(issue.located(Locator::Segment(at)));
-                        Vec::new()
-                    }
-                }
-            }
-            Convert::Postcode => vec![text::postcode(&plain()).into()],
-            Convert::Words => plain().split_whitespace().map(Json::from).collect(),
-            Convert::Part(name) => {
-                let Some(rules) = self.mapping.parts.get(name) else { return Vec::new() };
-                match self.fill(rules, value, Object::new(), issues) {
-                    Ok(object) if !object.is_empty() => vec![Json::Object(object)],
-                    _ => Vec::new(),
-                }
-            }
-            // The types of row formats are refused when the mapping is read.
-            _ => vec![value.clone()],
-        }
-    }
-}
-
-fn rules(source: &Source<'_>, codes: &Codes, name: &str) -> Result<Rules, MappingError> {
-    let found = source.rules.iter().find(|(other, _)| *other == name);
-    let (_, text) =
-        found.ok_or_else(|| MappingError::Member(format!("there is no table {name}")))?;
-    let rules = Rules::parse(name, text)?;
-    for rule in &rules.rules {
-        let fault = match &rule.convert {
-            Convert::Map(map) | Convert::TryMap(map) | Convert::Coding(map) if !codes.has(map) => {
-                Some(format!("there is no code map {map}"))
-            }
-            Convert::AsIs
-            | Convert::Text
-            | Convert::Url
-            | Convert::Map(_)
-            | Convert::TryMap(_)
-            | Convert::Coding(_)
-            | Convert::Postcode
-            | Convert::Words
-            | Convert::Part(_) => None,
-            _ => Some(format!("the type of {} is for rows of tables", rule.path)),
-        };
-        if let Some(fault) = fault {
-            return Err(MappingError::Member(format!("{name}: {fault}")));
-        }
-    }
-    Ok(rules)
-}
-
-fn expression(text: &str) -> Result<Compiled, MappingError> {
-    Compiled::parse(text).map_err(|error| MappingError::Member(format!("\"{text}\": {error}")))
 }
 
 /// Says that a rule failed; nothing comes of it.
@@ -520,55 +405,3 @@ fn each_segment(tree: &mut Json, visit: &mut impl FnMut(&str, &mut Object)) {
         }
     }
 }
-
-fn time(repetition: &mut Json, zone: &TimeZone, issues: &mut Vec<Issue>) {
-    let Some(text) = repetition.str_at(&["c1"]).map(str::to_owned) else { return };
-    let at = Locator::Segment(repetition.str_at(&["at"]).unwrap_or_default().to_owned());
-    let Some(moment) = read_time(&text, zone) else {
-        let sentence = "The time cannot be read; the element is left out.";
-        let issue = Issue::warning(IssueType::Value, sentence).detail("BPA-TIME-001").value(text);
-        issues.push(issue.located(at));
-        return;
-    };
-    if moment.is_zone_assumed || moment.is_cut {
-        let sentence = if moment.is_cut {
-            "An hour without minutes has no place in FHIR; the day is kept."
-        } else {
-            "The time has no offset; that of the connection's zone is taken."
-        };
-        let issue = Issue::information(IssueType::Value, sentence).detail("BPA-TIME-002");
-        issues.push(issue.located(at.clone()));
-    }
-    if let Some(oddity) = moment.oddity {
-        let sentence = match oddity {
-            Oddity::Gap => "The time was skipped when clocks went forward; it is read one hour later.",
-            Oddity::Overlap => "The time came twice when clocks went back; the first one is taken.",
-        };
-        let issue = Issue::warning(IssueType::Value, sentence).detail("BPA-TIME-003");
-        issues.push(issue.located(at));
-    }
-    repetition.set("time", moment.text);
-}
-
-/// Which of a patient's identifiers is the NHS number: ten digits under one of the names that are
-/// in use for its authority or type.
-fn patient_number(repetition: &mut Json, issues: &mut Vec<Issue>) {
-    const NAMES: [&str; 5] = ["NHS", "NHSNBR", "NH", "NHSNMBR", "2.16.840.1.113883.2.1.4.1"];
-    let named = ["c4", "c4s2", "c5"]
-        .iter()
-        .any(|part| repetition.str_at(&[part]).is_some_and(|name| NAMES.contains(&name)));
-    let Some(text) = repetition.str_at(&["c1"]).filter(|_| named).map(str::to_owned) else { return };
-    match identity::nhs_number(&text) {
-        Some(number) => repetition.set("nhs", number),
-        None => {
-            let sentence = "The NHS number fails its check; the person is not matched by it.";
-            let at = repetition.str_at(&["at"]).unwrap_or_default().to_owned();
-            let issue = Issue::error(IssueType::Value, sentence).detail("BPA-ID-001").value(&text);
-            issues.push(issue.located(Locator::Segment(at)));
-            repetition.set("unverified", text);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -64,7 +64,9 @@ impl Translation {
     /// The code as a Coding.
     pub fn coding(&self) -> Json {
         let mut coding = Object::new();
-        for (name, text) in [("system", &self.system), ("code", &self.code), ("display", &self.display)] {
+        for (name, text) in
+            [("system", &self.system), ("code", &self.code), ("display", &self.display)]
+        {
             if !text.is_empty() {
                 coding.set(name, text.as_str());
             }

@@ -128,7 +128,9 @@ impl Convert {
                     (Some(found), _) => one(found.code.as_str().into()),
                     (None, Convert::TryMap(_)) => Vec::new(),
                     (None, _) => {
-                        let sentence = format!("This text stands for no code of the map \"{map}\"; it is kept as text.");
+                        let sentence = format!(
+                            "This text stands for no code of the map \"{map}\"; it is kept as text."
+                        );
                         let issue = Issue::information(IssueType::CodeInvalid, sentence);
                         say(issue.detail("BPA-CODE-001"), &text);
                         Vec::new()
@@ -170,7 +172,8 @@ impl Convert {
                 let date = raw();
                 let Some(time) = scope.text(time) else { return Vec::new() };
                 let span = minutes.as_ref().map(|path| scope.text(path)?.parse::<i64>().ok());
-                let Some(span) = span.unwrap_or(Some(0)).filter(|span| (0..=10_080).contains(span)) else {
+                let Some(span) = span.unwrap_or(Some(0)).filter(|span| (0..=10_080).contains(span))
+                else {
                     return Vec::new();
                 };
                 let Some(placed) = scope.place(&date, &time, span) else { return Vec::new() };
@@ -231,8 +234,12 @@ fn plain(value: &Json) -> String {
 
 fn oddity_issue(oddity: Oddity) -> Issue {
     let sentence = match oddity {
-        Oddity::Gap => "This time was skipped when clocks went forward; it was read as one hour later.",
-        Oddity::Overlap => "This time came twice when clocks went back; the first, in summer time, was taken.",
+        Oddity::Gap => {
+            "This time was skipped when clocks went forward; it was read as one hour later."
+        }
+        Oddity::Overlap => {
+            "This time came twice when clocks went back; the first, in summer time, was taken."
+        }
     };
     Issue::warning(IssueType::Value, sentence).detail("BPA-TIME-003")
 }

@@ -24,10 +24,10 @@ impl Compiled {
     /// Parses an expression.
     pub(crate) fn parse(text: &str) -> Result<Compiled, PathError> {
         let text = text.trim();
-        if let Some(inner) = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
-            if !inner.contains(['\'', '\\']) {
-                return Ok(Compiled::Literal(inner.into()));
-            }
+        if let Some(inner) = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''))
+            && !inner.contains(['\'', '\\'])
+        {
+            return Ok(Compiled::Literal(inner.into()));
         }
         match text {
             "true" => return Ok(Compiled::Literal(true.into())),
@@ -83,8 +83,7 @@ fn evaluate<'a>(
     tree: &'a Json,
     definitions: &'a Definitions,
 ) -> Result<Vec<Value<'a>>, PathError> {
-    let context =
-        Context { definitions, resource: None, variables: &[], now: None, resolve: None };
+    let context = Context { definitions, resource: None, variables: &[], now: None, resolve: None };
     expression.evaluate(&context, &[Value::node(tree)])
 }
 

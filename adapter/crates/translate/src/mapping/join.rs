@@ -1,8 +1,9 @@
 //! Records: a root row with the rows that belong to it, as one tree.
 //!
 //! The cells of the root stand at the top under their column names; a joined row stands under the
-//! join's name, in lower case, with `id` (of its resource), `key`, `role`, `known` (whether the row
-//! was found) and the cells that the join takes. Every leaf can be traced to file, row and column.
+//! join's name, in lower case, with `known` (whether the row was found), `key`, the cells that the
+//! join takes and, when it can be referred to, `id`, `role` and `resource`. Every leaf can be traced
+//! to file, row and column.
 
 use std::sync::Arc;
 
@@ -131,7 +132,7 @@ impl Mapping {
             cells(&mut tree, table, root, None);
         }
         for (join, found) in rules.joins.iter().zip(&joined) {
-            let nodes = found.iter().map(|one| self.node(join, one, rows, kind_only, definitions));
+            let nodes = found.iter().map(|one| self.node(join, one, rows, definitions));
             match (&join.how, join.from) {
                 (How::Column(_), None) => {
                     if let Some(node) = nodes.into_iter().next() {
@@ -174,9 +175,9 @@ impl Mapping {
             }
             let start: Vec<&'a Row> = match join.from {
                 None => vec![root],
-                Some(index) => {
-                    all.get(index).map_or(Vec::new(), |list| list.iter().filter_map(|one| one.row).collect())
-                }
+                Some(index) => all
+                    .get(index)
+                    .map_or(Vec::new(), |list| list.iter().filter_map(|one| one.row).collect()),
             };
             for row in start {
                 match &join.how {
@@ -189,10 +190,10 @@ impl Mapping {
                     How::Linked(column) => {
                         let link = self.link_to(&join.table, column, &row.key);
                         let need = Need::Linked(link.clone());
-                        if let Some(needs) = needs {
-                            if !rows.knows(&need) {
-                                needs.push(need);
-                            }
+                        if let Some(needs) = needs
+                            && !rows.knows(&need)
+                        {
+                            needs.push(need);
                         }
                         for linked in rows.linked(&link) {
                             let still = linked.text(column).map(key_text);
@@ -200,7 +201,11 @@ impl Mapping {
                                 continue;
                             }
                             let joined = match &join.through {
-                                None => Some(Joined { key: linked.key.clone(), row: Some(linked), between: None }),
+                                None => Some(Joined {
+                                    key: linked.key.clone(),
+                                    row: Some(linked),
+                                    between: None,
+                                }),
                                 Some((onward, table)) => {
                                     // A linking row without an owner belongs to the starting row's.
                                     self.key_for(linked, onward, table, row.owner()).map(|key| {
@@ -224,17 +229,18 @@ impl Mapping {
         join: &Join,
         joined: &Joined<'_>,
         rows: &RowSet,
-        kind_only: bool,
         definitions: &Definitions,
     ) -> Json {
         let mut node = Object::new();
         node.set("known", joined.row.is_some());
-        if kind_only && join.resource.is_empty() {
-            return self.taken(node, join, joined);
-        }
-        node.set("id", self.id_of(&joined.key));
         let (owner, own) = joined.key.key.split_once('|').unwrap_or(("", &joined.key.key));
         node.set("key", own);
+        if join.resource.is_empty() {
+            return self.taken(node, join, joined);
+        }
+        if joined.row.is_some() {
+            node.set("id", self.id_of(&joined.key));
+        }
         node.set("role", self.role(&joined.key.table));
         if owner.is_empty() {
             node.set("shared", true);

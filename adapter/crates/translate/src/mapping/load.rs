@@ -65,7 +65,9 @@ impl Mapping {
             parts.insert(name.to_string(), loader.rules(name)?);
         }
         let mut roles = BTreeMap::new();
-        for (table, role) in json.get("roles").and_then(Json::as_object).iter().flat_map(|o| o.iter()) {
+        for (table, role) in
+            json.get("roles").and_then(Json::as_object).iter().flat_map(|o| o.iter())
+        {
             loader.table(table)?;
             roles.insert(table.to_string(), role.as_str().unwrap_or_default().to_string());
         }
@@ -98,6 +100,7 @@ impl Mapping {
     /// Every column called mapped is taken up by some table, and no other is.
     fn check_dispositions(&self) -> Result<(), MappingError> {
         let mut taken: BTreeSet<(Arc<str>, String)> = BTreeSet::new();
+        taken.insert((self.owner_table.clone(), self.owner_code.clone()));
         let mut wrong = Vec::new();
         for record in &self.records {
             let tables = record.entries.iter().map(|entry| &entry.rules);
@@ -117,7 +120,10 @@ impl Mapping {
                         // A part is shared by records, not all of which have its joins.
                         join.is_none_or(|join| {
                             take(&join.table, column)
-                                || join.through.as_ref().is_some_and(|(_, table)| take(table, column))
+                                || join
+                                    .through
+                                    .as_ref()
+                                    .is_some_and(|(_, table)| take(table, column))
                         })
                     }
                 };
@@ -138,7 +144,11 @@ impl Mapping {
                 for column in &join.take {
                     let through = join.through.as_ref().map(|(_, table)| table);
                     for table in std::iter::once(&join.table).chain(through) {
-                        if self.layout.table(table).is_some_and(|table| table.column(column).is_some()) {
+                        if self
+                            .layout
+                            .table(table)
+                            .is_some_and(|table| table.column(column).is_some())
+                        {
                             taken.insert((table.clone(), column.clone()));
                         }
                     }
@@ -202,12 +212,11 @@ impl Loader<'_> {
         let name = text(json, "name")?;
         let from = match optional(json, "from") {
             None => None,
-            Some(from) => Some(
-                earlier
-                    .iter()
-                    .position(|join| join.name == from)
-                    .ok_or_else(|| MappingError::Member(format!("join {name}: no join {from} before it")))?,
-            ),
+            Some(from) => {
+                Some(earlier.iter().position(|join| join.name == from).ok_or_else(|| {
+                    MappingError::Member(format!("join {name}: no join {from} before it"))
+                })?)
+            }
         };
         let table = self.table(text(json, "table")?)?;
         let start = from.and_then(|index| earlier.get(index)).map_or(root, |join| &join.table);
@@ -218,9 +227,10 @@ impl Loader<'_> {
         };
         let through = match json.get("through") {
             None => None,
-            Some(through) => {
-                Some((self.column(&table, text(through, "column")?)?, self.table(text(through, "table")?)?))
-            }
+            Some(through) => Some((
+                self.column(&table, text(through, "column")?)?,
+                self.table(text(through, "table")?)?,
+            )),
         };
         Ok(Join {
             name: name.into(),
@@ -240,7 +250,9 @@ impl Loader<'_> {
             None => Effect::Note,
             Some("wait") => Effect::Wait,
             Some("refuse") => Effect::Refuse,
-            Some(other) => return Err(MappingError::Member(format!("the effect {other} is unknown"))),
+            Some(other) => {
+                return Err(MappingError::Member(format!("the effect {other} is unknown")));
+            }
         };
         let severity = match text(json, "severity")? {
             "information" => Severity::Information,
@@ -270,7 +282,8 @@ impl Loader<'_> {
 
     fn rules(&self, name: &str) -> Result<Rules, MappingError> {
         let found = self.source.rules.iter().find(|(other, _)| *other == name);
-        let (_, text) = found.ok_or_else(|| MappingError::Member(format!("there is no table {name}")))?;
+        let (_, text) =
+            found.ok_or_else(|| MappingError::Member(format!("there is no table {name}")))?;
         let rules = Rules::parse(name, text)?;
         for rule in &rules.rules {
             if let Some(map) = rule.convert.map().filter(|map| !self.codes.has(map)) {

@@ -43,7 +43,9 @@ impl Rules {
         let header = &["source", "condition", "value", "target", "type", "min", "comment"];
         let mut slots = Slots::default();
         let mut rules = Vec::new();
-        for (line, [source, condition, value, target, convert, min, _]) in lines(name, text, header)? {
+        for (line, [source, condition, value, target, convert, min, _]) in
+            lines(name, text, header)?
+        {
             let fault = |reason: String| TableError { table: name.into(), line, reason };
             let parse = |text: &str| {
                 Compiled::parse(text).map_err(|error| fault(format!("\"{text}\": {error}")))

@@ -51,10 +51,11 @@ impl RowSet {
     /// same key is replaced and given back, unless both stand in the same file and the one in the
     /// set has the higher processing id: then `row` itself comes back.
     pub fn insert(&mut self, row: Row, links: Vec<Link>) -> Option<Row> {
-        if let Some(old) = self.rows.get(&row.key) {
-            if old.file == row.file && old.processing_id > row.processing_id {
-                return Some(row);
-            }
+        if let Some(old) = self.rows.get(&row.key)
+            && old.file == row.file
+            && old.processing_id > row.processing_id
+        {
+            return Some(row);
         }
         for link in links {
             self.linked.entry(link).or_default().insert(row.key.clone());

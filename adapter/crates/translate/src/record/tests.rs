@@ -12,7 +12,11 @@ fn check(kind: Kind, raw: &str, expected: Expect) {
 
 #[test]
 fn cells_are_read_by_their_kind() {
-    check(Kind::Guid, "{46386B92-6643-55C5-9F24-DE2554449D1E}", expect![[r#""46386b92-6643-55c5-9f24-de2554449d1e""#]]);
+    check(
+        Kind::Guid,
+        "{46386B92-6643-55C5-9F24-DE2554449D1E}",
+        expect![[r#""46386b92-6643-55c5-9f24-de2554449d1e""#]],
+    );
     check(Kind::Guid, "not-a-guid", expect!["nothing BPA-ID-002"]);
     check(Kind::Date, "2026-03-02", expect![[r#""2026-03-02""#]]);
     check(Kind::Date, "31/02/1968", expect!["nothing BPA-TIME-001"]);

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use expect_test::expect_file;
 
 use super::*;
-use crate::hl7v2::Charset;
+use crate::hl7v2::{Charset, mapping};
 use crate::local_time;
 
 fn root() -> PathBuf {
@@ -14,38 +14,23 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn mapping() -> Mapping {
-    let folder = root().join("profiles/mappings/hl7v2");
-    let text = |name: &str| String::from_utf8(read(&folder.join(name))).unwrap();
-    let tables: Vec<(String, String)> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .map(|name| (name.clone(), text(&name)))
-        .collect();
-    let rules: Vec<(&str, &str)> = tables.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
-    let source = Source {
-        mapping: &text("mapping.json"),
-        tables: &text("segments.csv"),
-        codes: &text("codes.csv"),
-        rules: &rules,
-    };
-    Mapping::parse(&source).unwrap_or_else(|error| panic!("{error}"))
-}
-
 fn map(bytes: &[u8]) -> Mapped {
     let (message, _) = Message::parse(bytes, Charset::WINDOWS_1252).unwrap();
     let definitions = Definitions::r4();
-    let settings = Settings {
+    mapping().unwrap().map(&message, &settings(&definitions))
+}
+
+fn settings(definitions: &Definitions) -> Settings<'_> {
+    Settings {
         base: "https://adapter.example".into(),
         source: "test".into(),
         zone: local_time::zone("Europe/London").unwrap(),
         now: "2026-04-14T09:06:00.000Z".into(),
         software: "Lumbar 0.1.0".into(),
-        provenance: false,
+        provenance: true,
         wait: false,
-        definitions: &definitions,
-    };
-    mapping().map(&message, &settings)
+        definitions,
+    }
 }
 
 fn show(mapped: &Mapped) -> String {
@@ -106,6 +91,12 @@ fn the_shared_referral_becomes_what_is_expected() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    for name in ["REF_I12_v231_minimal_8859-1", "REF_I13_v24_modify", "REF_I14_v251_cancel"] {
+        let mapped = map(&read(&samples.join(format!("synthetic-hl7v2/{name}.hl7"))));
+        assert!(mapped.report.resources.contains_key("ServiceRequest"), "{name}");
+        let errors: Vec<_> = mapped.report.issues().iter().filter(|i| i.is_error()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
     let issues: Vec<&str> = mapped.report.issues().iter().map(|i| i.text.as_str()).collect();
     assert_eq!(issues, Vec::<&str>::new());
 }
@@ -159,8 +150,44 @@ fn the_same_message_gives_the_same_ids() {
     let first = urls(map(&bytes));
     assert_eq!(first, urls(map(&bytes)));
     let later = String::from_utf8(bytes).unwrap().replace("M481", "M482").replace("I12", "I14");
-    let same: Vec<String> = urls(map(later.as_bytes()));
-    assert_eq!(first, same, "a cancellation speaks of the same resources");
+    let mapped = map(later.as_bytes());
+    let status = |name: &str| {
+        let of_type = |entry: &&Entry| entry.resource.str_at(&["resourceType"]) == Some(name);
+        let entry = mapped.entries.iter().find(of_type).unwrap();
+        entry.resource.str_at(&["status"]).map(str::to_owned)
+    };
+    assert_eq!(status("ServiceRequest").as_deref(), Some("revoked"));
+    assert_eq!(status("Task").as_deref(), Some("cancelled"));
+    let mut same = urls(mapped);
+    // The Provenance is of the message, not of what it speaks about.
+    assert_ne!(first.last(), same.last());
+    same.pop();
+    assert_eq!(first[..first.len() - 1], same, "a cancellation speaks of the same resources");
+}
+
+#[test]
+fn a_file_of_messages_is_one_transaction() {
+    let one = read(&root().join("fixtures/translate/hl7v2/map/referral.hl7"));
+    let two = [one.as_slice(), b"MSH|\r", one.as_slice()].concat();
+    let definitions = Definitions::r4();
+    let convert = |bytes: &[u8]| {
+        let (mapping, default) = (mapping().unwrap(), Charset::WINDOWS_1252);
+        super::super::convert(&mapping, bytes, default, &settings(&definitions))
+    };
+    let (bundle, report) = convert(&two);
+    assert_eq!(bundle, convert(&one).0, "the same message twice gives the same entries");
+    assert!(report.is_balanced());
+    assert_eq!((report.tables["MSH"].mapped, report.tables["MSH"].refused), (2, 1));
+    let (bundle, report) = convert(b"nothing of ours");
+    assert_eq!((bundle.list("entry").len(), report.issues().len()), (0, 1));
+}
+
+#[test]
+fn a_message_without_tables_is_refused_whole() {
+    let mapped = map(b"MSH|^~\\&|A|B|C|D|20260302||ORU^R01|M1|P|2.4\rPID|1||1^^^A^PI\r");
+    assert!(mapped.entries.is_empty() && mapped.report.is_balanced());
+    assert_eq!(mapped.report.tables["PID"].refused, 1);
+    assert!(mapped.report.issues()[0].is_error());
 }
 
 proptest::proptest! {

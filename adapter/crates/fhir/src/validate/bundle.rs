@@ -1,0 +1,41 @@
+//! Bundles: <https://hl7.org/fhir/R4/bundle.html#bundle-unique>.
+
+use std::collections::HashSet;
+
+use super::{Place, Validator, reference};
+use crate::{Issue, IssueType, Json};
+
+impl<'a> Validator<'a> {
+    /// Each `fullUrl` is absolute, its own but for versions (bdl-7), and agrees with the id.
+    pub(super) fn bundle(&mut self, bundle: &'a Json, place: &Place) {
+        let is_history = bundle.str_at(&["type"]) == Some("history");
+        let mut known = HashSet::new();
+        for (index, entry) in bundle.list("entry").iter().enumerate() {
+            let Some(url) = entry.str_at(&["fullUrl"]) else { continue };
+            let entry_place = place.child("entry").item(index);
+            let at = entry_place.child("fullUrl");
+            if !reference::has_scheme(url) {
+                let text = "A fullUrl is absolute: a url, urn:uuid: or urn:oid:.";
+                self.report(&at, IssueType::Value, text);
+            }
+            let version = entry.str_at(&["resource", "meta", "versionId"]);
+            if !is_history && !known.insert((url, version)) {
+                let text = "Another entry has the same fullUrl and version (bdl-7).";
+                self.report(&at, IssueType::Invariant, text);
+            }
+            let id = entry.str_at(&["resource", "id"]);
+            let name = entry.str_at(&["resource", "resourceType"]);
+            if let (Some(id), Some(name)) = (id, name)
+                && url.starts_with("http")
+                && reference::instance(url).is_some_and(|(of, _)| self.definitions.is_resource(of))
+                && !url
+                    .strip_suffix(id)
+                    .is_some_and(|url| url.strip_suffix('/').is_some_and(|url| url.ends_with(name)))
+            {
+                // Only a warning: three of the standard's own examples break the rule.
+                let text = "The fullUrl does not agree with the resource's type and id.";
+                self.push(&at, Issue::warning(IssueType::Value, text));
+            }
+        }
+    }
+}

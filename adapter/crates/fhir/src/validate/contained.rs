@@ -1,0 +1,67 @@
+//! Contained resources: <https://hl7.org/fhir/R4/references.html#contained>.
+
+use std::collections::HashSet;
+
+use super::{Place, Scope, Validator};
+use crate::{IssueType, Json};
+
+impl<'a> Validator<'a> {
+    /// The rules dom-2 to dom-5, and ids that are there and differ.
+    pub(super) fn contained(&mut self, resource: &'a Json, place: &Place, scope: Scope<'a>) {
+        let contained = resource.list("contained");
+        if scope.is_contained {
+            if !contained.is_empty() {
+                let text = "A contained resource contains no others; put them beside it.";
+                self.report(place, IssueType::Invariant, text);
+            }
+            for name in ["versionId", "lastUpdated", "security"] {
+                if resource.at(&["meta", name]).is_some() {
+                    let text = format!("A contained resource has no meta.{name}.");
+                    self.report(place, IssueType::Invariant, text);
+                }
+            }
+            return;
+        }
+        if contained.is_empty() {
+            return;
+        }
+        let mut mentioned = HashSet::new();
+        mentions(resource, 0, &mut mentioned);
+        let mut ids = HashSet::new();
+        for (index, item) in contained.iter().enumerate() {
+            let at = place.child("contained").item(index);
+            let Some(id) = item.str_at(&["id"]) else {
+                let text = "A contained resource needs an id that its container refers to.";
+                self.report(&at, IssueType::Required, text);
+                continue;
+            };
+            if !ids.insert(id) {
+                let text = "Two contained resources have the same id.";
+                self.report(&at, IssueType::Duplicate, text);
+            }
+            let mut own = HashSet::new();
+            mentions(item, 0, &mut own);
+            if !mentioned.contains(id) && !own.contains("") {
+                let text = "Nothing in the resource refers to this contained resource (dom-3).";
+                self.report(&at, IssueType::Invariant, text);
+            }
+        }
+    }
+}
+
+/// The texts that begin with `#`, without it, wherever they stand: references and canonicals.
+fn mentions<'a>(json: &'a Json, depth: usize, found: &mut HashSet<&'a str>) {
+    if depth > 2 * crate::format::json::MAX_DEPTH {
+        return;
+    }
+    match json {
+        Json::String(text) => {
+            found.extend(text.strip_prefix('#'));
+        }
+        Json::Array(items) => items.iter().for_each(|item| mentions(item, depth + 1, found)),
+        Json::Object(object) => {
+            object.iter().for_each(|(_, value)| mentions(value, depth + 1, found));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,19 @@
+//! Identifiers: <https://hl7.org/fhir/R4/datatypes.html#Identifier>.
+
+use super::{Place, Validator, reference};
+use crate::{Issue, IssueType, Json, Object};
+
+impl Validator<'_> {
+    /// The value of the system `urn:ietf:rfc:3986` is a full URI; only a warning, because an example
+    /// of the standard has a bare OID.
+    pub(super) fn identifier(&mut self, object: &Object, place: &Place) {
+        let text = |name: &str| object.get(name).and_then(Json::as_str);
+        if text("system") == Some("urn:ietf:rfc:3986")
+            && text("value").is_some_and(|value| !reference::has_scheme(value))
+        {
+            let text = "With the system urn:ietf:rfc:3986 the value is a full URI, for example \
+                        urn:oid: and an OID.";
+            self.push(&place.child("value"), Issue::warning(IssueType::Value, text));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! References: <https://hl7.org/fhir/R4/references.html#literal>.
+//!
+//! The form of a reference, the type that it names and what it finds in `contained`. Nothing
+//! outside the resource is looked up.
+
+use super::{Place, Scope, Validator, primitive};
+use crate::definitions::ElementType;
+use crate::{Issue, IssueType, Json, Object, Severity};
+
+impl<'a> Validator<'a> {
+    pub(super) fn reference(
+        &mut self,
+        of_type: &ElementType,
+        object: &'a Object,
+        at: &Place,
+        scope: Scope<'a>,
+    ) {
+        let named = object.get("type").and_then(Json::as_str);
+        let reference = object.get("reference").and_then(Json::as_str);
+        let mut found = None;
+        if let Some(reference) = reference {
+            match self.target(reference, scope) {
+                Target::Type(name) => found = Some(name),
+                Target::Unknown => {}
+                Target::NotContained => {
+                    let text =
+                        "The reference names no contained resource of this resource (ref-1).";
+                    return self.report(at, IssueType::Invariant, text);
+                }
+                Target::Doubtful => {
+                    let issue = Issue::warning(IssueType::Value, FORM);
+                    return self.push(&at.child("reference"), issue);
+                }
+                Target::Malformed => {
+                    return self.report(&at.child("reference"), IssueType::Value, FORM);
+                }
+            }
+        }
+        if let (Some(found), Some(named)) = (found, named)
+            && found != named
+        {
+            let text = "The type of the reference is not that of its target.";
+            self.report(at, IssueType::Value, text);
+        }
+        let Some(name) = found.or(named).filter(|name| self.definitions.is_resource(name)) else {
+            return;
+        };
+        let mut targets = of_type.targets().peekable();
+        if targets.peek().is_some() && !targets.any(|target| self.definitions.is_a(name, target)) {
+            let allowed: Vec<&str> = of_type.targets().collect();
+            let text = format!("The reference may point to {} only.", allowed.join(", "));
+            // What is contained is at hand; any other type is only what the text claims, and an
+            // example of the standard itself claims a wrong one.
+            let is_contained = reference.is_some_and(|text| text.starts_with('#'));
+            let severity = if is_contained { Severity::Error } else { Severity::Warning };
+            self.push(at, Issue::error(IssueType::Value, text).severity(severity));
+        }
+    }
+
+    fn target(&self, text: &'a str, scope: Scope<'a>) -> Target<'a> {
+        let definitions = self.definitions;
+        if let Some(id) = text.strip_prefix('#') {
+            if id.is_empty() {
+                return match scope.container.str_at(&["resourceType"]) {
+                    Some(name) if scope.is_contained => Target::Type(name),
+                    _ => Target::NotContained,
+                };
+            }
+            return match self.contained.get(id) {
+                Some(item) => item.str_at(&["resourceType"]).map_or(Target::Unknown, Target::Type),
+                None => Target::NotContained,
+            };
+        }
+        if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+            return Target::Malformed;
+        }
+        let is_absolute = has_scheme(text);
+        match instance(text) {
+            Some((name, is_alone))
+                if definitions.is_resource(name) && (is_alone || is_absolute) =>
+            {
+                Target::Type(name)
+            }
+            _ if is_absolute => Target::Unknown,
+            // A conditional reference stands in a transaction only, where the server resolves it.
+            _ => match text.split_once('?') {
+                Some((name, query))
+                    if !query.is_empty()
+                        && definitions.is_resource(name)
+                        && scope.bundle.is_some_and(is_request) =>
+                {
+                    Target::Type(name)
+                }
+                None if scope.bundle.is_none() => Target::Doubtful,
+                _ => Target::Malformed,
+            },
+        }
+    }
+}
+
+const FORM: &str = "A reference is Type/id, Type/id/_history/version, an absolute url, or # and \
+                    the id of a contained resource.";
+
+/// What the text of a reference tells about its target.
+enum Target<'a> {
+    Type(&'a str),
+    Unknown,
+    NotContained,
+    /// A relative url of another form: no resource of a FHIR server, and ruled out in a Bundle.
+    Doubtful,
+    Malformed,
+}
+
+/// The type of `…/Type/id` and `…/Type/id/_history/version`, and whether nothing stands before it.
+pub(super) fn instance(text: &str) -> Option<(&str, bool)> {
+    let text = text.split('#').next().unwrap_or(text);
+    let text = match text.split_once("/_history/") {
+        Some((before, version)) => primitive::is_id(version).then_some(before)?,
+        None => text,
+    };
+    let (before, id) = text.rsplit_once('/')?;
+    let (is_alone, name) = match before.rsplit_once('/') {
+        Some((_, name)) => (false, name),
+        None => (true, before),
+    };
+    primitive::is_id(id).then_some((name, is_alone))
+}
+
+/// Whether a text begins with a scheme: <https://www.rfc-editor.org/rfc/rfc3986#section-3.1>.
+pub(super) fn has_scheme(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+            && !rest.is_empty()
+    })
+}
+
+fn is_request(bundle: &Json) -> bool {
+    matches!(bundle.str_at(&["type"]), Some("transaction" | "batch"))
+}
