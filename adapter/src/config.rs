@@ -133,7 +133,11 @@ impl Options {
     pub fn from_file(path: &Path) -> Result<Options, Problems> {
         let problem = |text: String| Problems(vec![format!("{}: {text}", path.display())]);
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| problem(error.message().to_owned()))
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
+            problem(format!("line {line}: {}", error.message()))
+        })
     }
 
     /// These options, and those of `other` where these are silent.

@@ -76,6 +76,7 @@ fn resource(definitions: &Definitions, of: &str) -> Json {
     resource.set("versioning", "versioned-update");
     resource.set("readHistory", true);
     resource.set("updateCreate", true);
+    resource.set("conditionalRead", "not-match");
     resource.set("conditionalCreate", true);
     resource.set("conditionalUpdate", false);
     resource.set("conditionalDelete", "not-supported");

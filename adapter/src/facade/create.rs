@@ -18,7 +18,7 @@ impl Facade {
             reply.location = reply
                 .version
                 .map(|version| self.location(&created.resource_type, &created.id, version));
-            return Ok(reply);
+            return Ok(self.shaped(reply, prefer));
         }
         let committed = unit.commit().await?;
         let stored = committed.find(&created.resource_type, &created.id).ok_or(Error::Internal)?;

@@ -20,7 +20,7 @@ impl Facade {
         parameters: &[(String, String)],
         strict: bool,
     ) -> Result<Reply, Error> {
-        let Search { mut query, used, ignored } =
+        let Search { mut query, mut used, ignored } =
             search::parse(&self.definitions, &self.base, resource_type, parameters, strict)
                 .map_err(Error::Unparseable)?;
         let count_only = query.count == 0
@@ -29,6 +29,11 @@ impl Facade {
             query.total = true;
             query.count = 1;
         }
+        // Whole resources are given, so the self link does not claim parts of them.
+        used.retain(|(name, value)| match name.as_str() {
+            "_summary" => matches!(value.as_str(), "count" | "false"),
+            name => name != "_elements",
+        });
         let mut page = self.resources.search(&query).await?;
         if count_only {
             page.matches.clear();

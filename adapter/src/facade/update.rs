@@ -35,7 +35,7 @@ impl Facade {
         self.shaped(reply, prefer)
     }
 
-    fn shaped(&self, mut reply: Reply, prefer: Preferences) -> Reply {
+    pub(super) fn shaped(&self, mut reply: Reply, prefer: Preferences) -> Reply {
         match prefer.returns {
             None | Some(Return::Representation) => {}
             Some(Return::Minimal) => reply.body = None,

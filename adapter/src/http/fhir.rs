@@ -124,8 +124,8 @@ fn unparseable(error: JsonError) -> Error {
 }
 
 fn is_json(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    matches!(kind, "" | "application/fhir+json" | "application/json" | "text/json")
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(kind.as_str(), "" | "application/fhir+json" | "application/json" | "text/json")
 }
 
 /// Whether JSON may be sent: `_format` decides, then `Accept`.
@@ -145,8 +145,11 @@ fn accepts_json(headers: &HeaderMap, query: &str) -> bool {
         return true;
     }
     accepts.flat_map(|value| value.split(',')).any(|range| {
-        let kind = range.split(';').next().unwrap_or_default().trim();
-        matches!(
+        let range = range.to_ascii_lowercase();
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let refused = |part: &str| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
+        !parts.any(refused) && matches!(
             kind,
             "*/*"
                 | "application/*"

@@ -2,9 +2,9 @@
 //!
 //! [`validate`] holds a resource against the definitions of R4: its elements and their number, the
 //! JSON form of each value, the lexical form of primitives, required codes, extensions,
-//! references, narratives, contained resources, bundles and the invariants of R4. Profiles, slices and
-//! bindings that need a terminology service are not here; nor is any fetching of what a reference
-//! points to.
+//! references, narratives, contained resources, bundles and the invariants of R4. Profiles, slices
+//! and bindings that need a terminology service are not here; nor is any fetching of what a
+//! reference points to.
 //!
 //! Nothing is built while all is well: the path of an element is a chain of [`Place`]s on the
 //! stack and becomes text only with an issue.
@@ -39,8 +39,13 @@ pub const MAX_ISSUES: usize = 500;
 /// and rules but no content of the resource. Reading stops at [`MAX_DEPTH`] levels and
 /// [`MAX_ISSUES`] issues, each with an issue that says so.
 pub fn validate(definitions: &Definitions, resource: &Json) -> Vec<Issue> {
-    let mut validator =
-        Validator { definitions, contained: HashMap::new(), issues: Vec::new(), is_full: false };
+    let mut validator = Validator {
+        definitions,
+        contained: HashMap::new(),
+        entries: HashMap::new(),
+        issues: Vec::new(),
+        is_full: false,
+    };
     let name = resource.str_at(&["resourceType"]);
     let name = name.filter(|name| definitions.type_of(name).is_some()).unwrap_or("Resource");
     validator.container(resource, &Place::root(name), Scope::outermost(resource));
@@ -52,6 +57,8 @@ struct Validator<'a> {
     definitions: &'a Definitions,
     /// The contained resources of the container, by their ids.
     contained: HashMap<&'a str, &'a Json>,
+    /// The resources of the nearest Bundle, by their `fullUrl`s.
+    entries: HashMap<&'a str, &'a Json>,
     issues: Vec<Issue>,
     is_full: bool,
 }
@@ -112,11 +119,18 @@ impl<'a> Validator<'a> {
             let text = "The resourceType is none of R4's resource types.";
             return self.report(place, IssueType::Structure, text);
         };
-        self.object(kind, object, place, scope);
-        self.contained(json, place, scope);
         if name == "Bundle" {
+            let by_url =
+                |entry: &'a Json| Some((entry.str_at(&["fullUrl"])?, entry.get("resource")?));
+            let entries = json.list("entry").iter().filter_map(by_url).collect();
+            let outer = std::mem::replace(&mut self.entries, entries);
+            self.object(kind, object, place, scope);
+            self.entries = outer;
             self.bundle(json, place);
+        } else {
+            self.object(kind, object, place, scope);
         }
+        self.contained(json, place, scope);
         self.type_invariants(kind, json, json, place);
     }
 

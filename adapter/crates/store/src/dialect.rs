@@ -3,6 +3,7 @@
 //! Statements use `$1` placeholders in the subset of SQL that both read. This is no general layer
 //! over databases: it knows the four kinds of value that the schema has.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,8 @@ pub(crate) struct Pools {
     pub(crate) write: Pool,
     pub(crate) read: Pool,
     pub(crate) shared: bool,
+    /// The database's file, when it is one of SQLite.
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Pools {
@@ -154,14 +157,15 @@ impl Pools {
         };
         if url.contains(":memory:") || url.contains("mode=memory") {
             let pool = Pool::Sqlite(pool(1).connect_with(connect).await?);
-            return Ok(Pools { write: pool.clone(), read: pool, shared: true });
+            return Ok(Pools { write: pool.clone(), read: pool, shared: true, file: None });
         }
         // Values like identifiers are inserted all over their index: the more of it stays in
         // memory, the fewer pages are read to be written.
+        let file = Some(connect.get_filename().to_owned());
         let writer = connect.clone().pragma("cache_size", "-131072");
         let write = pool(1).connect_with(writer).await?;
         let read = pool(options.readers.max(1)).connect_lazy_with(connect.read_only(true));
-        Ok(Pools { write: Pool::Sqlite(write), read: Pool::Sqlite(read), shared: false })
+        Ok(Pools { write: Pool::Sqlite(write), read: Pool::Sqlite(read), shared: false, file })
     }
 
     async fn postgres(url: &str, options: &Options) -> Result<Pools, Error> {
@@ -188,7 +192,7 @@ impl Pools {
         let durable = connect.options([("synchronous_commit", "on")]);
         let write = pool(1).connect_with(durable).await?;
         let read = pool(options.readers.max(1)).connect_lazy_with(search);
-        Ok(Pools { write: Pool::Postgres(write), read: Pool::Postgres(read), shared: false })
+        Ok(Pools { write: Pool::Postgres(write), read: Pool::Postgres(read), shared: false, file: None })
     }
 
     pub(crate) async fn close(&self) {

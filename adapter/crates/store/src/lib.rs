@@ -5,6 +5,7 @@
 //! The store knows nothing of FHIR but the shape of a search ([`lumbar_fhir::search`]); it does
 //! not read the bodies it keeps.
 
+mod cache;
 mod commit;
 mod cursor;
 mod dialect;
@@ -30,6 +31,7 @@ pub use crate::jobs::{Job, Jobs, Listed, NewJob, State};
 pub use crate::landing::{LandedRow, Landing, Message, RowKey};
 pub use crate::resources::{Page, Resources, Stored};
 
+use crate::cache::{Cache, Counter};
 use crate::dialect::Pools;
 use crate::names::Names;
 use crate::writer::Writer;
@@ -71,10 +73,16 @@ impl Store {
         let pools = Pools::open(url, &options).await?;
         schema::migrate(&pools.write).await?;
         let names = Arc::new(Names::default());
-        let writer = Writer::start(pools.clone(), names.clone(), &options);
+        let counter = match &pools.file {
+            Some(path) => Counter::of_file(path),
+            None if pools.shared => Counter::Alone,
+            None => Counter::None,
+        };
+        let cache = Arc::new(Cache::new(counter));
+        let writer = Writer::start(pools.clone(), names.clone(), cache.clone(), &options);
         let pool = pools.read.clone();
         Ok(Store {
-            resources: Resources { pool: pool.clone(), names, writer: writer.clone() },
+            resources: Resources { pool: pool.clone(), names, cache, writer: writer.clone() },
             landing: Landing { pool: pool.clone(), writer: writer.clone() },
             jobs: Jobs { pool, writer: writer.clone() },
             pools,

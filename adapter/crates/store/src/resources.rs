@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::search::Query;
 
+use crate::cache::{Cache, Look};
 use crate::commit::{AuditRow, Commit, Method};
 use crate::dialect::{Pool, Row, Value};
 use crate::names::{Fresh, Names};
@@ -44,17 +45,26 @@ pub struct Page {
 pub struct Resources {
     pub(crate) pool: Pool,
     pub(crate) names: Arc<Names>,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) writer: Writer,
 }
 
 impl Resources {
     /// The current version, which may be a deletion; `None` when there never was one.
     pub async fn read(&self, resource_type: &str, id: &str) -> Result<Option<Stored>, Error> {
+        let valid_at = match self.cache.look(resource_type, id) {
+            Look::Hit(stored) => return Ok(Some(stored)),
+            Look::Miss(valid_at) => valid_at,
+        };
         let sql = "SELECT id, version, last_updated, method, body FROM resource \
                    WHERE type_id = (SELECT type_id FROM resource_type WHERE name = $1) AND id = $2";
         let values = vec![clean(resource_type), clean(id)];
         let rows = self.pool.fetch(sql, values).await?;
-        rows.first().map(|row| stored(resource_type, row, 0)).transpose()
+        let found = rows.first().map(|row| stored(resource_type, row, 0)).transpose()?;
+        if let (Some(valid_at), Some(found)) = (valid_at, &found) {
+            self.cache.keep(valid_at, found);
+        }
+        Ok(found)
     }
 
     /// One version; `None` when there is no such version.

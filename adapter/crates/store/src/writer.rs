@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cache::Cache;
 use crate::commit::{Batch, Commit};
 use crate::dialect::{Link, Pools, Session};
 use crate::names::Names;
@@ -87,9 +88,14 @@ where
 }
 
 impl Writer {
-    pub(crate) fn start(pools: Pools, names: Arc<Names>, options: &Options) -> Writer {
+    pub(crate) fn start(
+        pools: Pools,
+        names: Arc<Names>,
+        cache: Arc<Cache>,
+        options: &Options,
+    ) -> Writer {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tokio::spawn(Task { pools, names, link: None }.work(requests));
+        tokio::spawn(Task { pools, names, cache, link: None }.work(requests));
         Writer { queue, wait: options.wait }
     }
 
@@ -124,6 +130,7 @@ impl Writer {
 struct Task {
     pools: Pools,
     names: Arc<Names>,
+    cache: Arc<Cache>,
     link: Option<Link>,
 }
 
@@ -211,7 +218,10 @@ impl Task {
         let written = write(&mut transaction.session(), &self.names, batch).await;
         match written {
             Ok((results, fresh)) => {
-                transaction.commit().await.map_err(Failure::Committing)?;
+                let before = self.cache.committing();
+                let committed = transaction.commit().await.map_err(Failure::Committing);
+                self.cache.committed(before, committed.is_ok().then(|| changed(batch)));
+                committed?;
                 self.names.publish(fresh);
                 Ok(results)
             }
@@ -221,6 +231,13 @@ impl Task {
             }
         }
     }
+}
+
+/// Type and id of everything that a batch may have changed.
+fn changed(batch: &[Request]) -> impl Iterator<Item = (&str, &str)> {
+    let commits = batch.iter().filter_map(Request::as_commit);
+    let changes = commits.flat_map(|commit| &commit.changes);
+    changes.map(|change| (change.resource_type.as_str(), change.id.as_str()))
 }
 
 async fn write(

@@ -5,7 +5,7 @@
 //! out: software that writes resources for software would be warned of every one.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
 use super::element::Member;
 use super::presence::Presence;
@@ -30,12 +30,13 @@ struct Rule {
 /// The rules by their key, which two of them may share.
 static RULES: LazyLock<HashMap<&'static str, Vec<Rule>>> = LazyLock::new(|| {
     let mut rules: HashMap<&str, Vec<Rule>> = HashMap::new();
-    for invariant in all(&Definitions::r4()) {
+    let definitions = Definitions::r4();
+    for invariant in all(&definitions) {
         let text = invariant.expression;
         if !ELSEWHERE.contains(&invariant.key)
             && let Ok(expression) = Expression::parse(text)
         {
-            let presence = Presence::read(text);
+            let presence = Presence::read(&definitions, text);
             rules.entry(invariant.key).or_default().push(Rule { text, expression, presence });
         }
     }
@@ -106,14 +107,8 @@ impl<'a> Validator<'a> {
         let Some(rule) = named.iter().find(|rule| rule.text == invariant.expression) else {
             return;
         };
-        let outcome = rule.presence.as_ref().and_then(|presence| presence.outcome(value));
-        let holds = match outcome.and_then(OnceLock::get) {
-            Some(holds) => Ok(*holds),
-            None => self.holds(rule, kind, value, resource),
-        };
-        if let (Some(outcome), Ok(holds)) = (outcome, &holds) {
-            outcome.get_or_init(|| *holds);
-        }
+        let known = rule.presence.as_ref().and_then(|presence| presence.holds(value));
+        let holds = known.map_or_else(|| self.holds(rule, kind, value, resource), Ok);
         let issue = match holds {
             Ok(true) => return,
             Ok(false) => {

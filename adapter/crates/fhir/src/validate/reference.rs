@@ -1,7 +1,7 @@
 //! References: <https://hl7.org/fhir/R4/references.html#literal>.
 //!
-//! The form of a reference, the type that it names and what it finds in `contained`. Nothing
-//! outside the resource is looked up.
+//! The form of a reference, the type that it names and what it finds in `contained` or, by its
+//! whole `fullUrl`, in the Bundle. Nothing else is looked up.
 
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::ElementType;
@@ -18,8 +18,13 @@ impl<'a> Validator<'a> {
         let named = object.get("type").and_then(Json::as_str);
         let reference = object.get("reference").and_then(Json::as_str);
         let mut found = None;
+        let mut is_at_hand = false;
         if let Some(reference) = reference {
             match self.target(reference, scope) {
+                Target::Resource(json) => {
+                    is_at_hand = true;
+                    found = json.str_at(&["resourceType"]);
+                }
                 Target::Type(name) => found = Some(name),
                 Target::Unknown => {}
                 Target::NotContained => {
@@ -49,10 +54,9 @@ impl<'a> Validator<'a> {
         if targets.peek().is_some() && !targets.any(|target| self.definitions.is_a(name, target)) {
             let allowed: Vec<&str> = of_type.targets().collect();
             let text = format!("The reference may point to {} only.", allowed.join(", "));
-            // What is contained is at hand; any other type is only what the text claims, and an
-            // example of the standard itself claims a wrong one.
-            let is_contained = reference.is_some_and(|text| text.starts_with('#'));
-            let severity = if is_contained { Severity::Error } else { Severity::Warning };
+            // A type that is only what the text claims is doubtful: an example of the standard
+            // itself claims a wrong one.
+            let severity = if is_at_hand { Severity::Error } else { Severity::Warning };
             self.push(at, Issue::error(IssueType::Value, text).severity(severity));
         }
     }
@@ -61,15 +65,18 @@ impl<'a> Validator<'a> {
         let definitions = self.definitions;
         if let Some(id) = text.strip_prefix('#') {
             if id.is_empty() {
-                return match scope.container.str_at(&["resourceType"]) {
-                    Some(name) if scope.is_contained => Target::Type(name),
-                    _ => Target::NotContained,
+                let is_right = scope.is_contained;
+                return if is_right {
+                    Target::Resource(scope.container)
+                } else {
+                    Target::NotContained
                 };
             }
-            return match self.contained.get(id) {
-                Some(item) => item.str_at(&["resourceType"]).map_or(Target::Unknown, Target::Type),
-                None => Target::NotContained,
-            };
+            let found = self.contained.get(id);
+            return found.map_or(Target::NotContained, |resource| Target::Resource(resource));
+        }
+        if let Some(resource) = self.entries.get(text) {
+            return Target::Resource(resource);
         }
         if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
             return Target::Malformed;
@@ -103,6 +110,9 @@ const FORM: &str = "A reference is Type/id, Type/id/_history/version, an absolut
 
 /// What the text of a reference tells about its target.
 enum Target<'a> {
+    /// The target itself.
+    Resource(&'a Json),
+    /// Only its type, as the text has it.
     Type(&'a str),
     Unknown,
     NotContained,

@@ -1,0 +1,16 @@
+//! The service as a whole: the real router over real databases, and the real binary.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panic")]
+
+mod app;
+mod bad_input;
+mod browser;
+mod conformance;
+mod demo;
+mod durability;
+mod house;
+mod http;
+mod lossless;
+mod observability;
+mod outbox;
+mod program;
+mod scoring;
