@@ -10,13 +10,13 @@ use lumbar_clinical::{Answers, Scored, score};
 use lumbar_fhir::{Json, json};
 
 use crate::app::App;
-use crate::config::{DATABASE, Options};
+use crate::config::{DATABASE, Options, Settings};
 use crate::delivery::write_whole;
 use crate::facade::{Error, Machine};
 use crate::intake::Format;
 use crate::rules::Rules;
 use crate::telemetry::{self, LogFormat, say};
-use crate::{export, intake, serve};
+use crate::{check, export, intake, serve};
 
 /// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
 #[derive(Parser)]
@@ -109,6 +109,15 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "files")]
         vectors: Option<PathBuf>,
     },
+    /// Look at the configuration, the artefacts, the scoring tables and the mappings
+    #[command(after_help = "Example: lumbar check --config lumbar.toml")]
+    Check {
+        /// File with the options of serve as keys
+        #[arg(long, env = "LUMBAR_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
     /// Bring a database's schema up to date
     #[command(after_help = "Example: lumbar migrate --database postgres://lumbar@db/lumbar")]
     Migrate {
@@ -139,12 +148,7 @@ pub fn run() -> ExitCode {
 async fn perform(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Serve { config, options } => {
-            let file = match config {
-                Some(path) => Options::from_file(&path).map_err(|problems| problems.to_string())?,
-                None => Options::default(),
-            };
-            let settings = options.or(file).settle().map_err(|problems| problems.to_string())?;
-            serve::serve(settings).await?;
+            serve::serve(settings(config, *options)?).await?;
         }
         Command::Convert { from, to, paths, out, report } => {
             let files = intake::read_files(&paths, from.extension())?;
@@ -174,6 +178,10 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             Some(path) => score_vectors(&path)?,
             None => return score_files(&files),
         },
+        Command::Check { config, options } => {
+            let is_sound = check::check(&settings(config, *options)?)?;
+            return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
         Command::Migrate { database } => {
             let store = serve::open(&database).await?;
             store.close().await;
@@ -183,12 +191,21 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The effective configuration: flags and variables, then the file, then defaults.
+fn settings(config: Option<PathBuf>, options: Options) -> Result<Settings, String> {
+    let file = match config {
+        Some(path) => Options::from_file(&path).map_err(|problems| problems.to_string())?,
+        None => Options::default(),
+    };
+    options.or(file).settle().map_err(|problems| problems.to_string())
+}
+
 /// The service without its listener, for commands that work on the store.
 async fn offline(database: &str) -> Result<(App, lumbar_store::Store), String> {
     let settings = Options { database: Some(database.to_owned()), ..Options::default() };
     let mut settings = settings.settle().map_err(|problems| problems.to_string())?;
     settings.base_url = "http://127.0.0.1:8080/fhir".to_owned();
-    let (definitions, rules) = serve::definitions(&settings)?;
+    let (definitions, rules) = serve::definitions(&settings.profiles)?;
     let store = serve::open(database).await?;
     let app = App::new(settings, &store, definitions, rules, Arc::new(Machine));
     Ok((app, store))

@@ -20,6 +20,19 @@ pub enum Auth {
     Smart,
 }
 
+/// What happens to a resource that breaks the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Validation {
+    /// It is refused with 422.
+    #[default]
+    Enforce,
+    /// It is stored, and the issues are told as warnings.
+    Report,
+    /// Nobody looks.
+    Off,
+}
+
 /// The options of `serve`, each also a variable and a key of the configuration file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -42,6 +55,9 @@ pub struct Options {
     /// Allow `--auth none` on an address that other machines reach
     #[arg(long, env = "LUMBAR_ALLOW_OPEN", num_args = 0, default_missing_value = "true")]
     pub allow_open: Option<bool>,
+    /// What happens to a resource that breaks the rules: enforce, report or off [default: enforce]
+    #[arg(long, env = "LUMBAR_VALIDATION", value_name = "HOW")]
+    pub validation: Option<Validation>,
     /// URL under which clients reach the FHIR service [default: http://LISTEN/fhir]
     #[arg(long, env = "LUMBAR_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
@@ -87,6 +103,7 @@ pub struct Settings {
     pub database: String,
     pub demo: bool,
     pub profiles: Vec<PathBuf>,
+    pub validation: Validation,
     pub base_url: String,
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
@@ -150,6 +167,7 @@ impl Options {
             profiles: list(self.profiles, other.profiles),
             auth: self.auth.or(other.auth),
             allow_open: self.allow_open.or(other.allow_open),
+            validation: self.validation.or(other.validation),
             base_url: self.base_url.or(other.base_url),
             max_body_bytes: self.max_body_bytes.or(other.max_body_bytes),
             ods_code: self.ods_code.or(other.ods_code),
@@ -200,6 +218,7 @@ impl Options {
             database: self.database.unwrap_or_else(|| DATABASE.to_owned()),
             demo: self.demo.unwrap_or(false),
             profiles: self.profiles,
+            validation: self.validation.unwrap_or_default(),
             base_url: self.base_url.unwrap_or_default(),
             max_body_bytes,
             body_timeout: Duration::from_secs(30),

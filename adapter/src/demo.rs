@@ -73,10 +73,11 @@ pub async fn prepare(
     if settings.booking.is_some() {
         return Ok(());
     }
-    let base = booking_system::start(calendar.now(), stopped)
+    let root = booking_system::start(calendar.now(), stopped)
         .await
         .map_err(|error| format!("the demonstration's booking system cannot start: {error}"))?;
-    settings.booking = Some(Destination::Http(base));
+    settings.booking_list = Some(Destination::Http(format!("{root}/appointments.csv")));
+    settings.booking = Some(Destination::Http(format!("{root}/FHIR/R4")));
     settings.booking_service = booking_system::SERVICE.to_owned();
     settings.booking_ods_code = booking_system::ODS_CODE.to_owned();
     settings.booking_organisation = booking_system::NAME.to_owned();
@@ -122,6 +123,11 @@ async fn steps(app: &App, calendar: &Calendar) -> Result<(), String> {
     let bookings = app.facade.find(&Caller::System, "Appointment", &parameters, MOST).await;
     let bookings = bookings.map_err(step("looking at the bookings"))?;
     say(&format!("  Bookings     {} appointments came back", bookings.len()));
+    if let (Some(Destination::Http(booking)), Some(Destination::Http(list))) =
+        (&app.settings.booking, &app.settings.booking_list)
+    {
+        say(&format!("  Sent to      {booking} and {list}"));
+    }
     for day in &DAYS[1..] {
         calendar.turn_to(day);
         let count = put(app, calendar, &responses).await.map_err(step("storing the outcomes"))?;

@@ -20,13 +20,15 @@ mod update;
 
 use std::sync::Arc;
 
-use lumbar_fhir::Json;
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::rest::Interaction;
+use lumbar_fhir::validate::validate;
+use lumbar_fhir::{Issue, Json, Severity};
 use lumbar_store::{NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
+use crate::config::Validation;
 use crate::rules::Rules;
 use crate::security::Caller;
 pub use outcome::Error;
@@ -140,6 +142,7 @@ pub struct Facade {
     definitions: Arc<Definitions>,
     rules: Arc<Rules>,
     source: Arc<dyn Source>,
+    validation: Validation,
     /// FHIR base URL without a slash at its end.
     base: String,
     capabilities: Arc<str>,
@@ -153,6 +156,7 @@ impl Facade {
         definitions: Arc<Definitions>,
         rules: Arc<Rules>,
         source: Arc<dyn Source>,
+        validation: Validation,
         base: &str,
     ) -> Facade {
         let base = base.trim_end_matches('/').to_owned();
@@ -162,10 +166,26 @@ impl Facade {
             definitions,
             rules,
             source,
+            validation,
             base,
             capabilities: capabilities.to_string().into(),
             enqueued: Notify::new(),
         }
+    }
+
+    /// Looks at a resource that is to be written. Returns what is to be told about it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
+    fn check(&self, resource: &Json) -> Result<Vec<Issue>, Error> {
+        if self.validation == Validation::Off {
+            return Ok(Vec::new());
+        }
+        let issues = validate(&self.definitions, resource);
+        if self.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
+            return Err(Error::Invalid(issues));
+        }
+        Ok(issues.into_iter().map(|issue| issue.severity(Severity::Warning)).collect())
     }
 
     /// The definitions of the standard and of the site.

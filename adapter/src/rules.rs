@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
+use lumbar_clinical::derive::range;
 use lumbar_clinical::{Pathway, ScoringTable};
 use lumbar_fhir::{Issue, IssueType, Json};
 
@@ -36,7 +37,7 @@ impl Rules {
             pathways: Vec::new(),
             artefacts: Vec::new(),
         };
-        for file in files("terminology") {
+        for file in files("structure").chain(files("terminology")) {
             rules.artefacts.push(read(file)?);
         }
         let value_sets: Vec<Json> = of_type(&rules.artefacts, "ValueSet").cloned().collect();
@@ -70,9 +71,25 @@ impl Rules {
     }
 }
 
-/// A file of the compiled-in `profiles/`, by its path below that folder.
-pub fn embedded_file(path: &str) -> Option<&'static str> {
-    PROFILES.get_file(path)?.contents_utf8()
+impl Rules {
+    /// Greatest value of the score that an Observation holds, when a table here made it.
+    pub fn top(&self, observation: &Json) -> Option<f64> {
+        let ranges = self.tables.iter().filter_map(|table| range(table, observation));
+        ranges.map(|(_, top)| top.to_string().parse().ok()).next()?
+    }
+}
+
+/// The JSON Schema of scoring tables.
+pub const SCORING_SCHEMA: &str = include_str!("../../profiles/schema/scoring.schema.json");
+
+/// Path and text of every compiled-in scoring table.
+pub fn scoring_tables() -> Vec<(String, &'static str)> {
+    let files = folders("instruments").flat_map(Dir::files);
+    let tables = files.filter(|file| file.path().file_name().is_some_and(|n| n == "scoring.json"));
+    let texts = tables.filter_map(|file| {
+        Some((file.path().display().to_string(), file.contents_utf8()?))
+    });
+    texts.collect()
 }
 
 fn folders(name: &str) -> impl Iterator<Item = &'static Dir<'static>> {

@@ -1,9 +1,11 @@
 //! `lumbar serve`: from settings to a listening service, and back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use lumbar_fhir::Issue;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_store::Store;
 use tokio::net::TcpListener;
@@ -32,7 +34,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     if settings.base_url.is_empty() {
         settings.base_url = format!("http://{local}/fhir");
     }
-    let (definitions, rules) = definitions(&settings)?;
+    let (definitions, rules) = definitions(&settings.profiles)?;
     let (stop, stopped) = watch::channel(false);
     let calendar = Arc::new(demo::Calendar::default());
     let source: Arc<dyn Source> = if settings.demo {
@@ -92,20 +94,28 @@ pub async fn open(database: &str) -> Result<Store, String> {
     })
 }
 
-/// The definitions of the standard, of Lumbar and of the site, and the rules among them.
+/// The definitions of the standard and of the site, and the rules. What a site adds is served like
+/// what is compiled in; its SearchParameters are searched by.
 ///
 /// # Errors
 /// A sentence for the first artefact that cannot be used.
-pub fn definitions(settings: &Settings) -> Result<(Definitions, Rules), String> {
+pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String> {
     let mut definitions = Definitions::r4();
-    for path in &settings.profiles {
+    let mut rules = Rules::embedded().map_err(|issue| issue.text)?;
+    for path in profiles {
         for resource in crate::rules::read_artefacts(path)? {
-            if let Some(issue) = definitions.add(&resource).into_iter().find(|i| i.is_error()) {
-                return Err(format!("{}: {}", path.display(), issue.text));
+            let place = |text: &str| format!("{}: {text}", path.display());
+            if resource.str_at(&["resourceType"]) == Some("SearchParameter")
+                && let Some(issue) = definitions.add(&resource).into_iter().find(Issue::is_error)
+            {
+                return Err(place(&issue.text));
             }
+            if resource.str_at(&["id"]).is_none() {
+                return Err(place("an artefact has no id, under which it could be served"));
+            }
+            rules.artefacts.push(resource);
         }
     }
-    let rules = Rules::embedded().map_err(|issue| issue.text)?;
     Ok((definitions, rules))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Never in a log: a patient's identifier, name or answer, a body, a query.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -21,7 +21,10 @@ pub enum LogFormat {
 pub fn begin(format: LogFormat) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second call (tests) leaves the first in place.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

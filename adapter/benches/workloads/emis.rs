@@ -32,7 +32,7 @@ pub async fn measure(folder: &Path) {
     let settings =
         Options { base_url: Some("http://127.0.0.1/fhir".to_owned()), ..Options::default() };
     let settings = settings.settle().expect("default options");
-    let (definitions, rules) = serve::definitions(&settings).unwrap();
+    let (definitions, rules) = serve::definitions(&settings.profiles).unwrap();
     let store =
         serve::open(&format!("sqlite:{}", folder.join("import.db").display())).await.unwrap();
     let app = App::new(settings, &store, definitions, rules, Arc::new(Machine));

@@ -122,7 +122,7 @@ async fn serve_at(database: &str) -> std::net::SocketAddr {
         ..Options::default()
     };
     let settings = options.settle().expect("default options");
-    let (definitions, rules) = serve::definitions(&settings).unwrap();
+    let (definitions, rules) = serve::definitions(&settings.profiles).unwrap();
     let store = serve::open(database).await.unwrap();
     let app = Arc::new(App::new(settings, &store, definitions, rules, Arc::new(Machine)));
     app.serve_artefacts().await.unwrap();

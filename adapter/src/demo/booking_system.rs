@@ -45,16 +45,20 @@ struct Book {
     resources: HashMap<String, Json>,
     slots: Vec<Json>,
     cases: u32,
+    /// The last appointment list.
+    list: Bytes,
 }
 
 /// Starts the clinic on a free port of loopback. Its diary has places on the working days from
-/// three days after `now` on. Returns its FHIR base.
+/// three days after `now` on. Returns its root: FHIR is at `/FHIR/R4`, the list of appointments that
+/// it was sent at `/appointments.csv`.
 ///
 /// # Errors
 /// No port is free.
 pub async fn start(now: i64, mut stopped: watch::Receiver<bool>) -> std::io::Result<String> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let base = format!("http://{}/FHIR/R4", listener.local_addr()?);
+    let root = format!("http://{}", listener.local_addr()?);
+    let base = format!("{root}/FHIR/R4");
     let clinic = Clinic {
         state: Arc::new(Mutex::new(Book { slots: slots(now), ..Book::default() })),
         base: base.as_str().into(),
@@ -63,6 +67,7 @@ pub async fn start(now: i64, mut stopped: watch::Receiver<bool>) -> std::io::Res
         .route("/FHIR/R4/$process-message", post(process_message))
         .route("/FHIR/R4/Slot", get(search_slots))
         .route("/FHIR/R4/{resource_type}/{id}", get(read))
+        .route("/appointments.csv", get(read_list).post(receive_list))
         .with_state(clinic);
     tokio::spawn(async move {
         let server = axum::serve(listener, router).with_graceful_shutdown(async move {
@@ -70,7 +75,7 @@ pub async fn start(now: i64, mut stopped: watch::Receiver<bool>) -> std::io::Res
         });
         let _ = server.await;
     });
-    Ok(base)
+    Ok(root)
 }
 
 impl Clinic {
@@ -265,6 +270,17 @@ fn diary() -> [Json; 4] {
             "name": "Saltmarsh clinic, room 2"
         }),
     ]
+}
+
+/// Takes an appointment list in place of the last one: each list is the whole state.
+async fn receive_list(State(clinic): State<Clinic>, body: Bytes) -> StatusCode {
+    clinic.book().list = body;
+    StatusCode::NO_CONTENT
+}
+
+async fn read_list(State(clinic): State<Clinic>) -> Response {
+    let list = clinic.book().list.clone();
+    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], list).into_response()
 }
 
 async fn read(State(clinic): State<Clinic>, Path((of, id)): Path<(String, String)>) -> Response {

@@ -187,6 +187,7 @@ impl Facade {
                 if let Some(object) = resource.as_object_mut() {
                     object.set_at(1, "id", id.as_str());
                 }
+                unit.check(&resource).map_err(|error| of_entry(error, index))?;
                 unit.put_new(of, id, resource);
                 step.created = true;
             }
@@ -324,7 +325,7 @@ impl Facade {
             Some(stored) => {
                 let success =
                     if step.created { super::Success::Created } else { super::Success::Ok };
-                self.written(success, stored, Preferences::default())
+                self.written(success, stored, &[], Preferences::default())
             }
             None => {
                 let mut reply = self.read(of, id).await?;

@@ -18,11 +18,11 @@ impl Facade {
             reply.location = reply
                 .version
                 .map(|version| self.location(&created.resource_type, &created.id, version));
-            return Ok(self.shaped(reply, prefer));
+            return Ok(self.shaped(reply, &[], prefer));
         }
         let committed = unit.commit().await?;
         let stored = committed.find(&created.resource_type, &created.id).ok_or(Error::Internal)?;
-        Ok(self.written(Success::Created, stored, prefer))
+        Ok(self.written(Success::Created, stored, &committed.issues, prefer))
     }
 }
 
@@ -54,6 +54,7 @@ impl Unit<'_> {
             }
         }
         let id = self.facade().source.id();
+        self.check(&resource)?;
         if let Some(object) = resource.as_object_mut() {
             object.set_at(1, "id", id.as_str());
         }

@@ -64,6 +64,15 @@ async fn response(
         retracted.extend(derived.retracted);
         observations = derived.observations;
     }
+    if unit.is_new("QuestionnaireResponse", id) {
+        // Nothing of it can be stored yet, as its id was made just now.
+        for observation in &observations {
+            let of = observation.str_at(&["id"]).unwrap_or_default().to_owned();
+            unit.put_new("Observation", &of, observation.clone());
+            seen.push(of);
+        }
+        return if new.is_some() { apply(unit, after, &observations).await } else { Ok(()) };
+    }
     let named = |observation: &Json| observation.str_at(&["id"]).unwrap_or_default().to_owned();
     let mut results = observations.clone();
     for id in retracted {

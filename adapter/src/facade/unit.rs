@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lumbar_fhir::datetime::instant;
 use lumbar_fhir::rest::decode_pairs;
 use lumbar_fhir::search::{self, Candidate, IndexRow};
-use lumbar_fhir::{Json, Object};
+use lumbar_fhir::{Issue, Json, Object};
 use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored};
 
 use super::{Error, Facade};
@@ -24,6 +24,8 @@ pub struct Unit<'f> {
     places: HashMap<(String, String), usize>,
     jobs: Vec<NewJob>,
     guards: Vec<Guard>,
+    /// What is to be told about the changes.
+    issues: Vec<Issue>,
     /// How many of `changes` have been derived from.
     derived: usize,
 }
@@ -47,9 +49,10 @@ pub(super) struct Current {
 }
 
 /// What a commit wrote.
-#[derive(Default)]
 pub struct Committed {
     stored: Vec<Stored>,
+    /// What is to be told about it.
+    pub issues: Vec<Issue>,
 }
 
 impl Committed {
@@ -73,6 +76,7 @@ impl<'f> Unit<'f> {
             places: HashMap::new(),
             jobs: Vec::new(),
             guards: Vec::new(),
+            issues: Vec::new(),
             derived: 0,
         }
     }
@@ -181,6 +185,21 @@ impl<'f> Unit<'f> {
     /// The store cannot be read.
     pub async fn put_resource(&mut self, resource: Json) -> Result<(), Error> {
         self.update(resource, None).await.map(|_| ())
+    }
+
+    /// Looks at a resource that is to be put.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
+    pub(super) fn check(&mut self, resource: &Json) -> Result<(), Error> {
+        self.issues.extend(self.facade.check(resource)?);
+        Ok(())
+    }
+
+    /// Whether the resource is created by this unit under an id that was made for it.
+    pub(super) fn is_new(&self, resource_type: &str, id: &str) -> bool {
+        let place = self.places.get(&key(resource_type, id));
+        place.is_some_and(|place| self.changes[*place].method == Method::Create)
     }
 
     /// Lets the commit go through only if a search still finds nothing then.
@@ -300,7 +319,7 @@ impl<'f> Unit<'f> {
         }
         let now = self.facade.source.now();
         let mut changes = Vec::with_capacity(self.changes.len());
-        let mut committed = Committed::default();
+        let mut committed = Committed { stored: Vec::new(), issues: self.issues };
         for pending in self.changes {
             let key = (pending.resource_type, pending.id);
             let before = self.loaded.remove(&key).flatten();

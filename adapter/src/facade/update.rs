@@ -1,6 +1,7 @@
 //! Update, which also creates: <https://hl7.org/fhir/R4/http.html#update>.
 
-use lumbar_fhir::{Issue, IssueType, Json, json};
+use lumbar_fhir::issue::operation_outcome;
+use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::Stored;
 
 use super::{Error, Facade, Preferences, Reply, Return, Success, Unit};
@@ -18,24 +19,30 @@ impl Facade {
         match committed.find(&updated.resource_type, &updated.id) {
             Some(stored) => {
                 let success = if updated.created { Success::Created } else { Success::Ok };
-                Ok(self.written(success, stored, prefer))
+                Ok(self.written(success, stored, &committed.issues, prefer))
             }
             // Nothing changed: the version that is there answers.
             None => {
                 let reply = self.read(&updated.resource_type, &updated.id).await?;
-                Ok(self.shaped(reply, prefer))
+                Ok(self.shaped(reply, &committed.issues, prefer))
             }
         }
     }
 
     /// The answer to a write.
-    pub(super) fn written(&self, success: Success, stored: &Stored, prefer: Preferences) -> Reply {
+    pub(super) fn written(
+        &self,
+        success: Success,
+        stored: &Stored,
+        issues: &[Issue],
+        prefer: Preferences,
+    ) -> Reply {
         let location = self.location(&stored.resource_type, &stored.id, stored.version);
         let reply = Reply { success, location: Some(location), ..Reply::stored(stored.clone()) };
-        self.shaped(reply, prefer)
+        self.shaped(reply, issues, prefer)
     }
 
-    pub(super) fn shaped(&self, mut reply: Reply, prefer: Preferences) -> Reply {
+    pub(super) fn shaped(&self, mut reply: Reply, issues: &[Issue], prefer: Preferences) -> Reply {
         match prefer.returns {
             None | Some(Return::Representation) => {}
             Some(Return::Minimal) => reply.body = None,
@@ -44,14 +51,9 @@ impl Facade {
                     Success::Created => "The resource was created.",
                     _ => "The resource was stored.",
                 };
-                let outcome = json!({
-                    "resourceType": "OperationOutcome",
-                    "issue": [{
-                        "severity": "information",
-                        "code": "informational",
-                        "diagnostics": text
-                    }]
-                });
+                let mut told = vec![Issue::information(IssueType::Informational, text)];
+                told.extend(issues.iter().cloned());
+                let outcome = operation_outcome(&told);
                 reply.body = Some(outcome.to_string().into());
             }
         }
@@ -79,6 +81,7 @@ impl Unit<'_> {
         let id = resource.str_at(&["id"]).unwrap_or_default().to_owned();
         let current = self.version(&resource_type, &id).await?;
         check_version(current.version, if_match)?;
+        self.check(&resource)?;
         let created = !current.exists;
         if !self.says_the_same(&resource_type, &id, &resource)? {
             self.put(&resource_type, &id, resource);

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, debug, info_span};
 
 use crate::facade::Error;
 
@@ -42,7 +42,7 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
             error_response(&Error::Internal)
         });
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        info!(status = response.status().as_u16(), duration_ms, "answered");
+        debug!(status = response.status().as_u16(), duration_ms, "answered");
         response
     };
     let mut response = run.instrument(span).await.into_response();

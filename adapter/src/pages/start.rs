@@ -9,6 +9,7 @@ use lumbar_fhir::datetime::DateTime;
 
 use crate::app::App;
 use crate::facade::{Error, Facade};
+use crate::rules::Rules;
 use crate::security::Caller;
 
 use super::chart::{Point, line_chart};
@@ -39,6 +40,8 @@ struct Referral {
     patient: Option<Json>,
     matched: Option<Json>,
     appointment: Option<Json>,
+    /// The result that the match rests on.
+    reason: Option<Json>,
     /// Risk Observations, oldest first.
     risks: Vec<Json>,
     /// Score Observations by their display, oldest first.
@@ -79,6 +82,17 @@ async fn read(app: &App) -> Result<Vec<Referral>, Error> {
         &[("subject", &some), ("derived-from:missing", "false"), ("_sort", "date")],
     )
     .await?;
+    // The result that a match rests on may be one that the GP recorded.
+    let reasons: Vec<&str> = matched
+        .iter()
+        .flat_map(|matched| matched.list("reasonReference"))
+        .filter_map(|link| link.str_at(&["reference"])?.strip_prefix("Observation/"))
+        .collect();
+    let reasons = if reasons.is_empty() {
+        Vec::new()
+    } else {
+        find(facade, "Observation", &[("_id", &reasons.join(","))]).await?
+    };
     let by_reference: HashMap<String, Json> =
         people.into_iter().map(|person| (reference(&person), person)).collect();
     let mut referrals: Vec<Referral> = Vec::new();
@@ -89,8 +103,12 @@ async fn read(app: &App) -> Result<Vec<Referral>, Error> {
         let appointment = matched.as_ref().map(reference).and_then(|matched| {
             appointments.iter().rfind(|booking| points_at(booking, "basedOn", &matched)).cloned()
         });
+        let reason = matched.as_ref().and_then(|matched| {
+            reasons.iter().find(|reason| points_at(matched, "reasonReference", &reference(reason)))
+        });
         let mut referral = Referral {
             request,
+            reason: reason.cloned(),
             patient: by_reference.get(&patient).cloned(),
             matched,
             appointment,
@@ -126,6 +144,12 @@ async fn find(
 }
 
 impl Referral {
+    /// The result that decides: the one the match rests on, else the first of the episode. Later
+    /// ones are shown as scores over time.
+    fn risk(&self) -> Option<&Json> {
+        self.reason.as_ref().or(self.risks.first())
+    }
+
     /// Index of the last stage that was reached.
     fn stage(&self) -> usize {
         let booked = self.appointment.as_ref().and_then(|booking| day(booking, "start"));
@@ -140,7 +164,7 @@ impl Referral {
             3
         } else if self.matched.is_some() {
             2
-        } else if !self.risks.is_empty() {
+        } else if self.risk().is_some() {
             1
         } else {
             0
@@ -171,7 +195,7 @@ fn render(app: &App, referrals: &[Referral]) -> String {
         out,
         "<ul class=\"figures\"><li><strong>{}</strong> referrals</li><li><strong>{}</strong> scored</li><li><strong>{}</strong> matched</li><li><strong>{}</strong> booked</li><li><strong>{}</strong> with an outcome</li></ul>",
         referrals.len(),
-        referrals.iter().filter(|r| !r.risks.is_empty()).count(),
+        referrals.iter().filter(|r| r.risk().is_some()).count(),
         referrals.iter().filter(|r| r.matched.is_some()).count(),
         referrals.iter().filter(|r| r.appointment.is_some()).count(),
         reached(5),
@@ -181,7 +205,7 @@ fn render(app: &App, referrals: &[Referral]) -> String {
         out.push_str("<p>There are no referrals yet. Import an extract with <code>lumbar import --from emis FOLDER</code>, or post to <code>/fhir</code>.</p>");
     }
     for referral in referrals {
-        render_referral(&mut out, referral);
+        render_referral(&mut out, &app.rules, referral);
     }
     let _ = write!(
         out,
@@ -191,7 +215,7 @@ fn render(app: &App, referrals: &[Referral]) -> String {
     out
 }
 
-fn render_referral(out: &mut String, referral: &Referral) {
+fn render_referral(out: &mut String, rules: &Rules, referral: &Referral) {
     let request = &referral.request;
     let name = referral.patient.as_ref().map_or_else(|| "Unknown patient".to_owned(), person);
     let _ = write!(
@@ -216,7 +240,7 @@ fn render_referral(out: &mut String, referral: &Referral) {
     render_booking(out, referral);
     out.push_str("</div>");
     for (title, series) in &referral.scores {
-        render_scores(out, title, series);
+        render_scores(out, rules, title, series);
     }
     out.push_str("</div><p class=\"links\">FHIR: ");
     link(out, request, "referral");
@@ -234,12 +258,14 @@ fn render_referral(out: &mut String, referral: &Referral) {
 }
 
 fn render_risk(out: &mut String, referral: &Referral) {
-    // The first stratum of an episode decides; later ones are shown as scores over time.
-    match referral.risks.first() {
+    match referral.risk() {
         Some(risk) => {
-            let level = concept(risk.get("valueCodeableConcept")).unwrap_or("unknown");
-            let class = level.to_lowercase();
-            let class = ["low", "medium", "high"].into_iter().find(|word| class.contains(word));
+            // A GP's record may say the level by its code instead of a value.
+            let value = risk.get("valueCodeableConcept").or_else(|| risk.get("code"));
+            let text = concept(value).unwrap_or("unknown");
+            let words = text.to_lowercase();
+            let class = ["low", "medium", "high"].into_iter().find(|word| words.contains(word));
+            let level = class.unwrap_or(text);
             let _ = write!(
                 out,
                 "<p><span class=\"risk {}\">{}</span> ",
@@ -292,7 +318,7 @@ fn render_booking(out: &mut String, referral: &Referral) {
     }
 }
 
-fn render_scores(out: &mut String, title: &str, series: &[Json]) {
+fn render_scores(out: &mut String, rules: &Rules, title: &str, series: &[Json]) {
     let points: Vec<Point> = series
         .iter()
         .filter_map(|observation| {
@@ -303,13 +329,8 @@ fn render_scores(out: &mut String, title: &str, series: &[Json]) {
             })
         })
         .collect();
-    let top = series
-        .iter()
-        .filter_map(|observation| {
-            observation.at(&["referenceRange", "high", "value"])?.as_number()?.parse().ok()
-        })
-        .chain(points.iter().map(|point| point.value))
-        .fold(1.0, f64::max);
+    let tops = series.iter().filter_map(|observation| rules.top(observation));
+    let top = tops.chain(points.iter().map(|point| point.value)).fold(1.0, f64::max);
     let _ = write!(out, "<div><h3>{}</h3>{}", Text(title), line_chart(title, &points, top));
     out.push_str("<p class=\"links\">");
     for (index, observation) in series.iter().enumerate() {

@@ -209,6 +209,12 @@ fn bare(mut resource: Json) -> Json {
     resource
 }
 
+/// Examples that break R4's own rules.
+const INVALID: [(&str, &str); 2] = [
+    ("Questionnaire-qs1.json", "items without a linkId"),
+    ("Questionnaire-zika-virus-exposure-assessment.json", "a narrative of blanks (txt-2)"),
+];
+
 #[tokio::test]
 async fn the_examples_of_r4_come_back_as_they_are() {
     let Some(shared) = shared() else { return };
@@ -222,6 +228,12 @@ async fn the_examples_of_r4_come_back_as_they_are() {
             let example = Json::parse(&sent).unwrap();
             let name = path.file_name().unwrap().to_string_lossy();
             let put = app.call("PUT", &format!("/fhir/{}", reference(&example)), &[], sent).await;
+            if let Some((_, why)) = INVALID.iter().find(|(invalid, _)| *invalid == name) {
+                if put.status != 422 {
+                    failed.push(format!("{name}: {} in spite of {why}", put.status));
+                }
+                continue;
+            }
             if put.status != 201 {
                 failed.push(format!("{name}: {} {}", put.status, put.text));
                 continue;

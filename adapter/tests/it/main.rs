@@ -4,6 +4,7 @@
 mod app;
 mod bad_input;
 mod browser;
+mod concurrency;
 mod conformance;
 mod demo;
 mod durability;
@@ -14,3 +15,4 @@ mod observability;
 mod outbox;
 mod program;
 mod scoring;
+mod validation;

@@ -6,6 +6,7 @@
 //! the look-up of the scoring table are left to the caller.
 
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
+use rust_decimal::Decimal;
 
 use crate::answers::{Answers, Refused};
 use crate::id;
@@ -63,6 +64,20 @@ pub fn entered_in_error(observation: &Json) -> Json {
     let mut observation = observation.clone();
     observation.set("status", "entered-in-error");
     observation
+}
+
+/// Least and greatest value of the score that an Observation holds, as published; `None` when the
+/// Observation does not follow from `table` or holds no score.
+pub fn range(table: &ScoringTable, observation: &Json) -> Option<(Decimal, Decimal)> {
+    let method = observation.list("method").first()?.list("coding").first()?;
+    let is_ours = method.str_at(&["system"]) == Some(ALGORITHM)
+        && method.str_at(&["code"]) == Some(&table.id);
+    let codings = observation.get("code")?.list("coding");
+    let rule = table.scores.iter().find(|rule| {
+        let label = observation.str_at(&["code", "text"]) == Some(&rule.label);
+        rule.codes.first().map_or(label, |code| codings.contains(code))
+    })?;
+    is_ours.then_some(rule.range)
 }
 
 /// Derives the Observations of a response that has, or will have, the id `response_id`.
