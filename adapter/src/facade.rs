@@ -354,6 +354,7 @@ impl Facade {
         let mut attempt = 1;
         loop {
             let mut unit = Unit::new(self);
+            unit.prefetch(resources.iter()).await?;
             for resource in resources {
                 unit.put_resource(resource.clone()).await?;
             }

@@ -94,6 +94,11 @@ impl Facade {
             });
         }
         let mut unit = Unit::new(self);
+        let updates = steps.iter().filter_map(|step| match &step.interaction {
+            Interaction::Update { resource, .. } => Some(resource),
+            _ => None,
+        });
+        unit.prefetch(updates).await?;
         self.name_targets(&mut unit, &mut steps).await?;
         self.apply(&mut unit, &mut steps).await?;
         let committed = unit.commit().await?;

@@ -283,6 +283,33 @@ impl<'f> Unit<'f> {
         fresh
     }
 
+    /// Looks up what the store holds of many resources at once.
+    pub(super) async fn prefetch<'r>(
+        &mut self,
+        resources: impl Iterator<Item = &'r Json> + Clone,
+    ) -> Result<(), Error> {
+        let name = |resource: &'r Json| {
+            Some((resource.str_at(&["resourceType"])?, resource.str_at(&["id"])?))
+        };
+        let names: Vec<(&str, &str)> = resources.filter_map(name).collect();
+        if names.len() < 2 {
+            return Ok(());
+        }
+        let mut by_type: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (resource_type, id) in names {
+            by_type.entry(resource_type).or_default().push(id);
+        }
+        for (resource_type, ids) in by_type {
+            for id in &ids {
+                self.loaded.insert(key(resource_type, id), None);
+            }
+            for stored in self.facade.resources.read_many(resource_type, &ids).await? {
+                self.loaded.insert(key(resource_type, &stored.id), Some(stored));
+            }
+        }
+        Ok(())
+    }
+
     async fn load(&mut self, resource_type: &str, id: &str) -> Result<(), Error> {
         let key = key(resource_type, id);
         if !self.loaded.contains_key(&key) {

@@ -271,11 +271,10 @@ impl Import<'_> {
             }
             self.need(needs).await?;
         }
-        for row in &rows {
-            for key in self.mapping.earlier_keys(&row.key) {
-                for earlier in self.lookup.earlier(&key, EARLIER).await? {
-                    self.rows.insert_earlier(earlier);
-                }
+        let keys = rows.iter().flat_map(|row| self.mapping.earlier_keys(&row.key)).collect();
+        for key in self.lookup.changed(keys).await? {
+            for earlier in self.lookup.earlier(&key, EARLIER).await? {
+                self.rows.insert_earlier(earlier);
             }
         }
         let mut settings = Settings {

@@ -146,6 +146,23 @@ impl Lookup<'_> {
         Ok(())
     }
 
+    /// Those of `keys` whose rows had other states before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn changed(&self, keys: Vec<RowKey>) -> Result<Vec<RowKey>, Error> {
+        let mut by_table: HashMap<&Arc<str>, Vec<&str>> = HashMap::new();
+        for key in &keys {
+            by_table.entry(&key.table).or_default().push(&key.key);
+        }
+        let mut changed = Vec::new();
+        for (table, keys) in by_table {
+            let found = self.landing.changed(self.source, table, &keys).await?;
+            changed.extend(found.into_iter().map(|key| RowKey { table: table.clone(), key }));
+        }
+        Ok(changed)
+    }
+
     /// Earlier states of a row, oldest first.
     ///
     /// # Errors

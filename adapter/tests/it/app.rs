@@ -56,7 +56,6 @@ pub struct TestApp {
     pub router: Router,
     /// Which database this is.
     pub database: &'static str,
-    pub folder: TempDir,
     store: Store,
 }
 
@@ -99,7 +98,7 @@ impl TestApp {
         let rules = Rules::embedded().unwrap_or_else(|issue| panic!("{issue:?}"));
         let app = Arc::new(App::new(settings, &store, definitions, rules, source.clone()));
         let router = router(app.clone());
-        TestApp { app, source, router, database, folder: TempDir::new().unwrap(), store }
+        TestApp { app, source, router, database, store }
     }
 
     /// One request. A second passes before it. A body without Content-Type is FHIR JSON.

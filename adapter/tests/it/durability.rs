@@ -263,7 +263,7 @@ fn migrate_and_help_end_well() {
         let output = lumbar(&["migrate", "--database", &database]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    for command in ["serve", "convert", "import", "export", "score", "migrate"] {
+    for command in ["check", "convert", "export", "import", "migrate", "score", "serve"] {
         let output = lumbar(&[command, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("Example: lumbar "), "{command}: {text}");

@@ -128,6 +128,30 @@ impl Landing {
         self.pool.fetch(sql, values).await?.iter().map(landed).collect()
     }
 
+    /// Those of `keys` whose rows had other states before.
+    pub async fn changed(
+        &self,
+        source: &str,
+        table: &str,
+        keys: &[&str],
+    ) -> Result<Vec<String>, Error> {
+        let mut changed = Vec::new();
+        for chunk in keys.chunks(insert::LARGEST) {
+            let list: Vec<String> =
+                (3..chunk.len() + 3).map(|number| format!("${number}")).collect();
+            let sql = format!(
+                "SELECT DISTINCT row_key FROM landed_before \
+                 WHERE source = $1 AND name = $2 AND row_key IN ({})",
+                list.join(",")
+            );
+            let values = [source, table].into_iter().chain(chunk.iter().copied());
+            for row in &self.pool.fetch(sql, values.map(clean).collect()).await? {
+                changed.push(row.text(0)?.to_owned());
+            }
+        }
+        Ok(changed)
+    }
+
     /// The states that a row had before its present one, newest first, with the moments they
     /// landed; at most `count`.
     pub async fn before(

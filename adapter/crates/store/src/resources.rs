@@ -12,6 +12,9 @@ use crate::names::{Fresh, Names};
 use crate::writer::Writer;
 use crate::{Error, search};
 
+/// Ids of one statement of [`Resources::read_many`].
+const CHUNK: usize = 64;
+
 /// One stored version of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -63,6 +66,28 @@ impl Resources {
         let found = rows.first().map(|row| stored(resource_type, row, 0)).transpose()?;
         if let (Some(valid_at), Some(found)) = (valid_at, &found) {
             self.cache.keep(valid_at, found);
+        }
+        Ok(found)
+    }
+
+    /// The current versions of several resources of one type, deletions among them; those that
+    /// never were are left out. The order is not that of `ids`.
+    pub async fn read_many(&self, resource_type: &str, ids: &[&str]) -> Result<Vec<Stored>, Error> {
+        let mut found = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            // Statements of one length are prepared once.
+            let list: Vec<String> = (2..CHUNK + 2).map(|number| format!("${number}")).collect();
+            let sql = format!(
+                "SELECT id, version, last_updated, method, body FROM resource \
+                 WHERE type_id = (SELECT type_id FROM resource_type WHERE name = $1) \
+                 AND id IN ({})",
+                list.join(",")
+            );
+            let filled = chunk.iter().chain(std::iter::repeat(&chunk[0])).take(CHUNK);
+            let values = std::iter::once(clean(resource_type)).chain(filled.map(|id| clean(id)));
+            for row in self.pool.fetch(sql, values.collect()).await? {
+                found.push(stored(resource_type, &row, 0)?);
+            }
         }
         Ok(found)
     }

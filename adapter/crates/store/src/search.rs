@@ -24,6 +24,8 @@ use condition::{Builder, Subject};
 
 /// From this number of matches on a condition is not worth driving a search.
 const MANY: i64 = 1000;
+/// Up to this number nothing rarer is looked for.
+const FEW: i64 = 50;
 
 /// One page. Names learned on the way are added to `fresh`.
 pub(crate) async fn run(
@@ -124,23 +126,31 @@ impl<'a> Search<'a> {
             }
             _ => {}
         }
-        let counts: Vec<String> = candidates
-            .iter()
-            .map(|(_, rows)| format!("(SELECT count(*) FROM ({rows} LIMIT {MANY}) c)"))
-            .collect();
-        let sql = format!("SELECT {}", counts.join(","));
-        let rows = session.fetch(sql, builder.finish()?).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let mut best = (MANY, Driver::Type);
-        for (column, (condition, _)) in candidates.iter().enumerate() {
-            let count = row.int(column)?;
-            let usable = matches!((of(condition), best.1), (Driver::Key(_), Driver::Type))
-                || !self.in_stored_order();
-            if count < best.0 || (count == MANY && best.0 == MANY && usable) {
-                best = (count, of(condition));
+        // A search that names a patient or an identifier is decided by a short look.
+        for limit in [FEW, MANY] {
+            let mut builder = self.builder();
+            let mut counts = Vec::new();
+            for (condition, _) in &candidates {
+                let rows = builder.rows(condition, self.subject())?.unwrap_or_default();
+                counts.push(format!("(SELECT count(*) FROM ({rows} LIMIT {limit}) c)"));
+            }
+            let sql = format!("SELECT {}", counts.join(","));
+            let rows = session.fetch(sql, builder.finish()?).await?;
+            let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+            let mut best = (limit, Driver::Type);
+            for (column, (condition, _)) in candidates.iter().enumerate() {
+                let count = row.int(column)?;
+                let usable = matches!((of(condition), best.1), (Driver::Key(_), Driver::Type))
+                    || !self.in_stored_order();
+                if count < best.0 || (count == limit && best.0 == limit && usable) {
+                    best = (count, of(condition));
+                }
+            }
+            if best.0 < limit || limit == MANY {
+                return Ok(best.1);
             }
         }
-        Ok(best.1)
+        Ok(Driver::Type)
     }
 
     /// Whether an index gives the rows of the type in the order asked for.
