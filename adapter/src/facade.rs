@@ -85,6 +85,7 @@ pub enum Success {
     Ok,
     Created,
     NoContent,
+    NotModified,
 }
 
 impl Success {
@@ -94,6 +95,7 @@ impl Success {
             Success::Ok => 200,
             Success::Created => 201,
             Success::NoContent => 204,
+            Success::NotModified => 304,
         }
     }
 }
@@ -123,6 +125,16 @@ impl Reply {
             last_updated: None,
             location: None,
         }
+    }
+
+    /// Whether `If-None-Match` names the version that the answer is about:
+    /// <https://hl7.org/fhir/R4/http.html#cread>.
+    pub fn is_held(&self, if_none_match: &str) -> bool {
+        let Some(version) = self.version else { return false };
+        if_none_match.split(',').map(str::trim).any(|tag| {
+            let number = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').parse();
+            tag == "*" || number == Ok(version)
+        })
     }
 
     fn stored(stored: Stored) -> Reply {

@@ -27,7 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/fhir/", any(fhir::handle))
         .route("/fhir/{*path}", any(fhir::handle))
         .fallback(health::nothing_here)
-        .layer(middleware::from_fn(request_id::with_request_id))
+        .layer(middleware::from_fn_with_state(app.clone(), request_id::with_request_id))
         .with_state(app)
 }
 

@@ -86,9 +86,8 @@ pub const SCORING_SCHEMA: &str = include_str!("../../profiles/schema/scoring.sch
 pub fn scoring_tables() -> Vec<(String, &'static str)> {
     let files = folders("instruments").flat_map(Dir::files);
     let tables = files.filter(|file| file.path().file_name().is_some_and(|n| n == "scoring.json"));
-    let texts = tables.filter_map(|file| {
-        Some((file.path().display().to_string(), file.contents_utf8()?))
-    });
+    let texts =
+        tables.filter_map(|file| Some((file.path().display().to_string(), file.contents_utf8()?)));
     texts.collect()
 }
 

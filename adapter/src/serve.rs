@@ -9,6 +9,7 @@ use lumbar_fhir::Issue;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_store::Store;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
 use crate::app::App;
@@ -59,21 +60,25 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         let _ = told.wait_for(|stop| *stop).await;
     });
-    let server = tokio::spawn(async move { server.await });
+    let mut server = tokio::spawn(async move { server.await });
+    let told = signal().map_err(|error| format!("signals cannot be received: {error}"))?;
     say(&format!("lumbar listening on http://{local}"));
-    if app.settings.demo {
-        let walk = demo::walk(&app, &calendar);
-        tokio::select! {
-            result = walk => result?,
-            () = signal() => {}
+    let walk_and_serve = async {
+        if app.settings.demo {
+            demo::walk(&app, &calendar).await?;
         }
-    }
-    if !server.is_finished() {
-        signal().await;
+        std::future::pending::<Result<(), String>>().await
+    };
+    tokio::select! {
+        result = walk_and_serve => result?,
+        _ = &mut server => {}
+        () = told => {}
     }
     let _ = stop.send(true);
     let finish = async {
-        let _ = server.await;
+        if !server.is_finished() {
+            let _ = server.await;
+        }
         let _ = worker.await;
     };
     if tokio::time::timeout(FINISH, finish).await.is_err() {
@@ -119,17 +124,14 @@ pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String>
     Ok((definitions, rules))
 }
 
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
+/// Listens for SIGTERM and Ctrl-C from now on; the future ends with the first of them.
+fn signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = unix::signal(SignalKind::interrupt())?;
+    let mut terminate = unix::signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-        Err(_) => {
-            let _ = interrupt.await;
-        }
-    }
+    })
 }

@@ -10,7 +10,7 @@ use lumbar_fhir::rest::{self, Interaction, Method, Request, decode_pairs};
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 
 use super::unit::Committed;
-use super::{Error, Facade, Preferences, Reply, Return, Unit};
+use super::{Error, Facade, Preferences, Reply, Return, Success, Unit};
 use crate::security::Caller;
 
 /// Most entries of one Bundle.
@@ -65,7 +65,15 @@ impl Facade {
                 Ok(interaction) => Box::pin(self.perform(caller, &interaction, prefer)).await,
                 Err(error) => Err(error),
             };
+            let held = entry
+                .str_at(&["request", "ifNoneMatch"])
+                .filter(|_| matches!(entry.str_at(&["request", "method"]), Some("GET" | "HEAD")));
             answers.push(match result {
+                Ok(mut reply) if held.is_some_and(|held| reply.is_held(held)) => {
+                    reply.success = Success::NotModified;
+                    reply.body = None;
+                    self.entry_answer(&reply, prefer)
+                }
                 Ok(reply) => self.entry_answer(&reply, prefer),
                 Err(error) => error_answer(&error),
             });
@@ -227,6 +235,9 @@ impl Facade {
             if let Some(name) = names.get(text) {
                 return Ok(Some(name.clone()));
             }
+            if member == "div" {
+                return Ok(rewrite_links(text, names));
+            }
             if member != "reference" {
                 return Ok(None);
             }
@@ -365,10 +376,13 @@ impl Facade {
     }
 }
 
+/// What a text becomes, given the member it stands in; `None` leaves it.
+type Change<'c> = dyn FnMut(&str, &str) -> Result<Option<String>, Error> + 'c;
+
 fn rewrite_tree(
     value: &mut Json,
     member: Option<&str>,
-    change: &mut dyn FnMut(&str, &str) -> Result<Option<String>, Error>,
+    change: &mut Change<'_>,
 ) -> Result<(), Error> {
     match value {
         Json::Object(object) => {
@@ -382,9 +396,12 @@ fn rewrite_tree(
             }
         }
         Json::String(text) => {
-            // An identifier may hold the same urn as a value of its own: it stays.
-            if member != Some("value")
-                && let Some(new) = change(text, member.unwrap_or_default())?
+            // A text of its own may equal a urn (an identifier's value does): it stays. Rewritten
+            // are what R4 says: reference, uri, url, oid, uuid, canonical, links of a narrative.
+            if !matches!(
+                member,
+                Some("value" | "valueString" | "valueMarkdown" | "valueCode" | "text" | "display")
+            ) && let Some(new) = change(text, member.unwrap_or_default())?
             {
                 *text = new.into();
             }
@@ -392,6 +409,21 @@ fn rewrite_tree(
         Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
     Ok(())
+}
+
+/// A narrative with `href` and `src` that name an entry rewritten; `None` when there is none.
+fn rewrite_links(div: &str, names: &HashMap<String, String>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = div;
+    while let Some(at) = rest.find("=\"urn:") {
+        let (before, link) = rest.split_at(at + 2);
+        let (link, after) = link.split_at(link.find('"').unwrap_or(link.len()));
+        out.push_str(before);
+        out.push_str(names.get(link).map_or(link, String::as_str));
+        rest = after;
+    }
+    out.push_str(rest);
+    (out != div).then_some(out)
 }
 
 fn nested() -> Error {
@@ -441,6 +473,7 @@ fn status_line(status: u16) -> String {
         200 => "OK",
         201 => "Created",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -1,6 +1,7 @@
 //! History of one resource: <https://hl7.org/fhir/R4/http.html#history>.
 
-use lumbar_fhir::datetime::instant;
+use lumbar_fhir::datetime::{DateTime, instant};
+use lumbar_fhir::rest::encode_pairs;
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 use lumbar_store::{Method, Stored};
 
@@ -33,6 +34,14 @@ impl Facade {
         let count = number("_count").transpose()?.and_then(|count| usize::try_from(count).ok());
         let count = count.unwrap_or(COUNT.0).min(COUNT.1);
         let before = number("_before").transpose()?;
+        let since = parameters.iter().find(|(name, _)| name == "_since");
+        let since = since.map(|(_, text)| {
+            DateTime::parse(text).map(|since| (text, since.bounds().0)).ok_or_else(|| {
+                let text = "_since must be an instant, for example 2026-03-02T10:00:00Z.";
+                Error::Unparseable(vec![Issue::error(IssueType::Value, text).at("http._since")])
+            })
+        });
+        let since = since.transpose()?;
         let Some(current) = self.resources.read(resource_type, id).await? else {
             return Err(Error::not_found(resource_type, id));
         };
@@ -41,35 +50,46 @@ impl Facade {
         } else {
             self.resources.history(resource_type, id, before, count + 1).await?
         };
-        let more = versions.len() > count;
-        versions.truncate(count);
-        let url = format!("{}/{resource_type}/{id}/_history", self.base);
-        let mut links = vec![json!({"relation": "self", "url": (format!(
-            "{url}?_count={count}{}", before.map_or(String::new(), |v| format!("&_before={v}")))
-        )})];
-        if let (true, Some(last)) = (more, versions.last()) {
-            let next = format!("{url}?_count={count}&_before={}", last.version);
-            links.push(json!({"relation": "next", "url": (next)}));
+        if let Some((_, since)) = since {
+            versions.retain(|version| version.last_updated >= since);
         }
-        let entries = versions.iter().map(|version| self.history_entry(version));
-        let entries = entries.collect::<Result<Vec<Json>, Error>>()?;
-        let mut bundle = json!({
-            "resourceType": "Bundle",
-            "type": "history",
-            "total": (current.version),
-            "link": (links)
+        let more = versions.len() > count;
+        let page = versions.len().min(count);
+        let url = format!("{}/{resource_type}/{id}/_history", self.base);
+        let mut shape = vec![("_count".to_owned(), count.to_string())];
+        shape.extend(since.map(|(text, _)| ("_since".to_owned(), text.clone())));
+        let link = |relation: &str, before: Option<i64>| {
+            let mut pairs = shape.clone();
+            pairs.extend(before.map(|version| ("_before".to_owned(), version.to_string())));
+            json!({"relation": (relation), "url": (format!("{url}?{}", encode_pairs(&pairs)))})
+        };
+        let mut links = vec![link("self", before)];
+        if let (true, Some(last)) = (more, versions[..page].last()) {
+            links.push(link("next", Some(last.version)));
+        }
+        let entries = versions[..page].iter().enumerate().map(|(index, version)| {
+            // What follows a deletion, or nothing, creates.
+            let previous = versions.get(index + 1).map(|previous| previous.method);
+            let created = version.version == 1 || previous == Some(Method::Delete);
+            self.history_entry(version, created)
         });
+        let entries = entries.collect::<Result<Vec<Json>, Error>>()?;
+        let mut bundle = json!({"resourceType": "Bundle", "type": "history"});
+        if since.is_none() {
+            bundle.set("total", current.version);
+        }
+        bundle.set("link", links);
         if !entries.is_empty() {
             bundle.set("entry", entries);
         }
         Ok(Reply::of(&bundle))
     }
 
-    fn history_entry(&self, stored: &Stored) -> Result<Json, Error> {
+    fn history_entry(&self, stored: &Stored, created: bool) -> Result<Json, Error> {
         let Stored { resource_type, id, version, .. } = stored;
         let (method, status, path) = match stored.method {
             Method::Create => ("POST", "201", resource_type.clone()),
-            Method::Update if *version == 1 => ("PUT", "201", format!("{resource_type}/{id}")),
+            Method::Update if created => ("PUT", "201", format!("{resource_type}/{id}")),
             Method::Update => ("PUT", "200", format!("{resource_type}/{id}")),
             Method::Delete => ("DELETE", "204", format!("{resource_type}/{id}")),
         };

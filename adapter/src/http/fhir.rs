@@ -26,9 +26,9 @@ static PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Performs one request below `/fhir`.
 pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let head = *request.method() == HttpMethod::HEAD;
-    let not_modified = condition(request.headers());
+    let held = condition(&request);
     let mut response = match answer(&app, request).await {
-        Ok(reply) if reply.version.is_some() && reply.version == not_modified => {
+        Ok(reply) if held.is_some_and(|held| reply.is_held(&held)) => {
             let mut response = success_response(&reply);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::empty();
@@ -149,22 +149,25 @@ fn accepts_json(headers: &HeaderMap, query: &str) -> bool {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default();
         let refused = |part: &str| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-        !parts.any(refused) && matches!(
-            kind,
-            "*/*"
-                | "application/*"
-                | "application/fhir+json"
-                | "application/json"
-                | "text/json"
-                | ""
-        )
+        !parts.any(refused)
+            && matches!(
+                kind,
+                "*/*"
+                    | "application/*"
+                    | "application/fhir+json"
+                    | "application/json"
+                    | "text/json"
+                    | ""
+            )
     })
 }
 
-/// The version that the client holds, of `If-None-Match: W/"3"`.
-fn condition(headers: &HeaderMap) -> Option<i64> {
-    let tag = headers.get(IF_NONE_MATCH)?.to_str().ok()?.trim();
-    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').parse().ok()
+/// The versions that a reading client holds: `If-None-Match: W/"3"`.
+fn condition(request: &Request) -> Option<String> {
+    if !matches!(*request.method(), HttpMethod::GET | HttpMethod::HEAD) {
+        return None;
+    }
+    Some(request.headers().get(IF_NONE_MATCH)?.to_str().ok()?.to_owned())
 }
 
 /// The `Prefer` headers: <https://hl7.org/fhir/R4/http.html#prefer>; unknown preferences are ignored.

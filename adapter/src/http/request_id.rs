@@ -2,25 +2,35 @@
 //! of ours becomes a 500 with that id instead of a broken connection.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use lumbar_fhir::definitions::Definitions;
 use tracing::{Instrument, debug, info_span};
 
+use crate::app::App;
 use crate::facade::Error;
 
 use super::fhir::error_response;
 
+/// The routes outside `/fhir`.
+const OURS: [&str; 4] = ["/", "/lumbar.css", "/healthz", "/readyz"];
+
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
-/// Runs the request inside its span. The span names the method and the first two steps of the
-/// path, never an id or a query, which may identify a patient.
-pub async fn with_request_id(request: Request, next: Next) -> Response {
+/// Runs the request inside its span. The span names the method and the route, never an id, a query
+/// or a path that is not ours, which may identify a patient.
+pub async fn with_request_id(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let given = request.headers().get(&REQUEST_ID).filter(|value| is_plain(value)).cloned();
     let id = given.clone().unwrap_or_else(|| {
         let id = uuid::Uuid::new_v4().to_string();
@@ -32,7 +42,7 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
         "request",
         request_id = id.to_str().unwrap_or("-"),
         method = request.method().as_str(),
-        route = route(request.uri().path()),
+        route = route(request.uri().path(), app.facade.definitions()),
     );
     let began = Instant::now();
     let run = async {
@@ -61,10 +71,14 @@ fn is_plain(value: &HeaderValue) -> bool {
 }
 
 /// The path without what may identify somebody: `/fhir/Patient/p1` becomes `/fhir/Patient`.
-fn route(path: &str) -> &str {
-    let mut slashes = path.match_indices('/').map(|(index, _)| index).skip(1);
-    if path.starts_with("/fhir/") {
-        slashes.next();
+fn route<'p>(path: &'p str, definitions: &Definitions) -> &'p str {
+    let Some(below) = path.strip_prefix("/fhir") else {
+        return if OURS.contains(&path) { path } else { "elsewhere" };
+    };
+    match below.split('/').nth(1) {
+        Some(of) if of == "metadata" || definitions.is_resource(of) => {
+            path.get(.."/fhir/".len() + of.len()).unwrap_or("/fhir")
+        }
+        _ => "/fhir",
     }
-    slashes.next().map_or(path, |end| &path[..end])
 }

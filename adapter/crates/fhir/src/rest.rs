@@ -363,6 +363,11 @@ fn typed_body(body: Option<Json>, expected: &str) -> Result<Json, Refusal> {
 
 fn bundle(body: Option<Json>) -> Result<Interaction, Refusal> {
     let bundle = typed_body(body, "Bundle")?;
+    if bundle.get("entry").is_some_and(|entry| entry.as_array().is_none()) {
+        let text = "The entries of a Bundle must be a list.";
+        let issue = Issue::error(IssueType::Structure, text).at("Bundle.entry");
+        return Err(Refusal::Invalid(issue));
+    }
     match bundle.str_at(&["type"]) {
         Some("batch" | "transaction") => Ok(Interaction::Bundle(bundle)),
         _ => Err(Refusal::Invalid(

@@ -61,6 +61,8 @@ impl Rows<'_> {
                 }
             }
             SearchKind::Date => self.date(value),
+            // A number parameter finds numbers; a Range is for quantity parameters.
+            SearchKind::Number if value.type_name() == "Range" => {}
             SearchKind::Number | SearchKind::Quantity => self.number(value),
             SearchKind::Composite | SearchKind::Special => {}
         }

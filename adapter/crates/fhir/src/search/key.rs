@@ -101,8 +101,8 @@ fn base_letters(letter: char) -> Option<&'static str> {
 pub struct Number {
     /// The value itself.
     pub value: f64,
-    /// Half of the interval that the written precision stands for: `100` means 99.5 to 100.5.
-    pub half: f64,
+    /// The interval that the written precision stands for: `100` means 99.5 to 100.5.
+    pub interval: (f64, f64),
 }
 
 impl Number {
@@ -117,11 +117,14 @@ impl Number {
         }
         // Decimal refuses what is no plain number, such as "inf" or "0x1".
         let plain = Decimal::from_str_exact(mantissa).ok()?;
-        let places = i32::try_from(plain.scale()).ok()?;
-        let value: f64 = text.parse().ok()?;
         // An exponent above zero says one digit less: 1e2 is known to tens.
-        let unit = if exponent > 0 { exponent - places - 1 } else { exponent - places };
-        Some(Number { value, half: 0.5 * 10f64.powi(unit) })
+        let places = plain.scale() + if exponent > 0 { 2 } else { 1 };
+        let half = Decimal::try_new(5, places).ok()?;
+        // Decimal, because 5.4 - 0.05 is more than 5.35 in binary.
+        let float = |bound: Decimal| format!("{bound}e{exponent}").parse::<f64>().ok();
+        let from = float(plain.checked_sub(half)?)?;
+        let to = float(plain.checked_add(half)?)?;
+        Some(Number { value: text.parse().ok()?, interval: (from, to) })
     }
 }
 
@@ -140,11 +143,13 @@ mod tests {
     fn numbers_have_the_interval_of_their_precision() {
         let interval = |text| {
             let number = Number::parse(text).unwrap();
-            (number.value - number.half, number.value + number.half)
+            number.interval
         };
         assert_eq!(interval("100"), (99.5, 100.5));
         assert_eq!(interval("100.00"), (99.995, 100.005));
         assert_eq!(interval("1e2"), (95.0, 105.0));
+        assert_eq!(interval("5.4"), (5.35, 5.45));
+        assert_eq!(interval("1.5e-3"), (0.00145, 0.00155));
         assert_eq!(Number::parse("abc"), None);
         assert_eq!(Number::parse("1e999"), None);
         assert_eq!(Number::parse("inf"), None);

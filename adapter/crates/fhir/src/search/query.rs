@@ -471,10 +471,9 @@ fn last_updated(value: &str) -> Result<Condition, Fault> {
 
 fn number(code: &str, value: &str, unit: Option<String>) -> Option<Condition> {
     let (prefix, text) = prefix(value);
-    let Number { value, half } = Number::parse(text)?;
+    let Number { value, interval: (from, to) } = Number::parse(text)?;
     const ANY: [Bound<f64>; 2] = [Bound::Open, Bound::Open];
     let condition = |low, high| Condition::Number(code.to_owned(), low, high, unit.clone());
-    let (from, to) = (value - half, value + half);
     let within =
         || condition([Bound::Included(from), Bound::Open], [Bound::Open, Bound::Excluded(to)]);
     Some(match prefix {
@@ -488,7 +487,7 @@ fn number(code: &str, value: &str, unit: Option<String>) -> Option<Condition> {
         "sa" => condition([Bound::Excluded(value), Bound::Open], ANY),
         "eb" => condition(ANY, [Bound::Open, Bound::Excluded(value)]),
         _ => {
-            let tenth = (value.abs() / 10.0).max(half);
+            let tenth = (value.abs() / 10.0).max(value - from);
             condition(
                 [Bound::Open, Bound::Included(value + tenth)],
                 [Bound::Included(value - tenth), Bound::Open],
