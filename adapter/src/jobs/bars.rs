@@ -343,11 +343,9 @@ pub async fn fail(app: &App, job: &Job, reason: &str) -> Result<(), Error> {
 
 /// The Task that shows how far the delivery of a matched request is.
 fn task(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> Json {
-    let id =
-        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, format!("{reference}#delivery").as_bytes());
     let mut task = json!({
         "resourceType": "Task",
-        "id": (id.to_string()),
+        "id": (task_id(reference)),
         "status": (status),
         "intent": "order",
         "code": {"coding": [{"system": "http://hl7.org/fhir/CodeSystem/task-code", "code": "fulfill"}]},

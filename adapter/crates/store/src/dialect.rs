@@ -84,6 +84,15 @@ impl Dialect {
         }
     }
 
+    /// At the end of a subquery: keeps PostgreSQL from making a join of it, whose order it would
+    /// choose by statistics.
+    pub(crate) fn no_join(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => " OFFSET 0",
+        }
+    }
+
     /// `rows` tuples of `columns` placeholders. SQLite finds the number of a numbered placeholder
     /// by going through all of them, so there they stay anonymous.
     pub(crate) fn tuples(self, rows: usize, columns: usize) -> String {
@@ -188,11 +197,23 @@ impl Pools {
         };
         // How many rows a value has differs by orders of magnitude, so one plan for all values
         // of a search would be wrong for most.
-        let search = connect.clone().options([("plan_cache_mode", "force_custom_plan")]);
+        // And which index leads is decided by counting, not by statistics, which a table that has
+        // just been filled does not have: the planner is left the plan that the statement means.
+        let search = connect.clone().options([
+            ("plan_cache_mode", "force_custom_plan"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("enable_seqscan", "off"),
+        ]);
         let durable = connect.options([("synchronous_commit", "on")]);
         let write = pool(1).connect_with(durable).await?;
         let read = pool(options.readers.max(1)).connect_lazy_with(search);
-        Ok(Pools { write: Pool::Postgres(write), read: Pool::Postgres(read), shared: false, file: None })
+        Ok(Pools {
+            write: Pool::Postgres(write),
+            read: Pool::Postgres(read),
+            shared: false,
+            file: None,
+        })
     }
 
     pub(crate) async fn close(&self) {

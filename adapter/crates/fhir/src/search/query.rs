@@ -361,7 +361,13 @@ impl Reader<'_> {
                 None => (value.as_str(), None),
             };
             let own = super::index::reference_key(self.base, url).unwrap_or_default();
+            let is_ours =
+                own.split_once('/').is_some_and(|(of, _)| self.definitions.is_resource(of));
             let of_resource = equal(&code, own);
+            if is_ours && version.is_none() {
+                // One of our own resources is no canonical, and one key is found soonest.
+                return of_resource;
+            }
             let (from, to) = match version {
                 Some(version) => key::equal_to(key::canonical(url, version)),
                 None => key::beginning_with(&key::canonical(url, "")),

@@ -229,7 +229,8 @@ impl<'a> Builder<'a> {
                 let row = format!("k{n}.row_id = r{alias}.row_id", n = to.alias);
                 let link = self.link(to.alias, parameter, to);
                 let rest = self.holds(condition, to)?;
-                format!("EXISTS (SELECT 1 {link} AND {row} AND {rest})")
+                let no_join = self.dialect.no_join();
+                format!("EXISTS (SELECT 1 {link} AND {row} AND {rest}{no_join})")
             }
             Condition::ReferredBy(source, code, condition) => {
                 let (Some(parameter), Some(type_id)) =
@@ -246,7 +247,8 @@ impl<'a> Builder<'a> {
                     "EXISTS (SELECT 1 FROM key_value k{n} CROSS JOIN resource r{n} \
                      WHERE k{n}.parameter_id = {parameter} \
                      AND k{n}.value = {prefix} || r{alias}.id AND r{n}.row_id = k{n}.row_id \
-                     AND r{n}.body IS NOT NULL AND {rest})"
+                     AND r{n}.body IS NOT NULL AND {rest}{no_join})",
+                    no_join = self.dialect.no_join()
                 )
             }
         })
@@ -504,7 +506,8 @@ impl<'a> Builder<'a> {
         let no_index = if table == "key_value" { "" } else { self.dialect.no_index() };
         format!(
             "EXISTS (SELECT 1 FROM {table} v \
-             WHERE v.row_id = r{alias}.row_id AND {no_index}{filter})"
+             WHERE v.row_id = r{alias}.row_id AND {no_index}{filter}{no_join})",
+            no_join = self.dialect.no_join()
         )
     }
 }

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use lumbar_fhir::search::{Bound, Condition, Query};
 use lumbar_store::{AuditRow, Change, Commit, Error, Guard, Method, NewJob, State, Store};
 
@@ -223,6 +226,61 @@ async fn two_stores_share_one_database() {
         one.close().await;
         two.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_store_acknowledged_every_store_reads() {
+    // Reads may come from memory; they must never be older than an acknowledged write, be it of
+    // the same store or of another one on the same database.
+    for database in fresh() {
+        let stores = [open(&database.url).await, open(&database.url).await];
+        stores[0].resources.commit(commit([change("Patient", "p", 1, &[])])).await.unwrap();
+        let acknowledged = Arc::new(AtomicI64::new(1));
+        let mut readers = Vec::new();
+        for store in &stores {
+            for _ in 0..2 {
+                let (resources, acknowledged) = (store.resources.clone(), acknowledged.clone());
+                readers.push(tokio::spawn(async move {
+                    while acknowledged.load(Ordering::SeqCst) < 300 {
+                        let least = acknowledged.load(Ordering::SeqCst);
+                        let found = resources.read("Patient", "p").await.unwrap().unwrap();
+                        assert!(found.version >= least, "{} after {least}", found.version);
+                        tokio::task::yield_now().await;
+                    }
+                }));
+            }
+        }
+        for version in 2..=300 {
+            let store = &stores[usize::from(version % 3 == 0)];
+            let written = commit([change("Patient", "p", version, &[])]);
+            store.resources.commit(written).await.unwrap();
+            acknowledged.store(version, Ordering::SeqCst);
+        }
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        for store in stores {
+            let found = store.resources.read("Patient", "p").await.unwrap().unwrap();
+            assert_eq!(found.version, 300);
+            store.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_read_at_once() {
+    on_each(async |store: &Store| {
+        let changes = (0..150).map(|n| change("Patient", &format!("p{n}"), 1, &[]));
+        store.resources.commit(commit(changes)).await.unwrap();
+        let ids: Vec<String> = (0..200).map(|n| format!("p{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let found = store.resources.read_many("Patient", &ids).await.unwrap();
+        let mut numbers: Vec<u32> = found.iter().map(|p| p.id[1..].parse().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..150).collect::<Vec<u32>>());
+        assert!(store.resources.read_many("Patient", &[]).await.unwrap().is_empty());
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
