@@ -96,7 +96,7 @@ pub fn embedded(folder: &'static Dir<'static>) -> Vec<Input> {
     files.collect()
 }
 
-/// Names and whole contents of the files at `paths` (see [`inputs`]); `-` is stdin.
+/// Names and whole contents of the files at `paths` (see `inputs`); `-` is stdin.
 ///
 /// # Errors
 /// A sentence that names the path.

@@ -6,7 +6,7 @@
 //! and bindings that need a terminology service are not here; nor is any fetching of what a
 //! reference points to.
 //!
-//! Nothing is built while all is well: the path of an element is a chain of [`Place`]s on the
+//! Nothing is built while all is well: the path of an element is a chain of places on the
 //! stack and becomes text only with an issue.
 
 mod binding;

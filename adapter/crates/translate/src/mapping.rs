@@ -2,7 +2,7 @@
 //!
 //! What becomes of a supplier's tables is data: `mapping.json` names the records, how their rows
 //! are joined and which resources they give; a CSV table per resource says what goes where
-//! ([`rule`]); a code table translates texts ([`codes`]). Ids are deterministic, so the same rows
+//! (`rule`); a code table translates texts ([`codes`]). Ids are deterministic, so the same rows
 //! give the same entries in every run. The engine knows no supplier, reads no file and no clock.
 
 mod affected;

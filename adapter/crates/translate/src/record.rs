@@ -1,7 +1,7 @@
 //! Source rows, their layout, and sets of them.
 //!
 //! A [`Row`] is what a file holds, cells untouched, with its place. A [`Layout`] says which tables
-//! and columns a supplier's files have and of what kind each cell is; [`Layout::cell`] reads one
+//! and columns a supplier's files have and of what kind each cell is; [`Kind::read`] reads one
 //! cell by its kind. A [`RowSet`] keeps rows by table and key so that related rows can be joined.
 //! What the rows mean stands in the mapping tables, not here.
 

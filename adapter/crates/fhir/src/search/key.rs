@@ -1,4 +1,4 @@
-//! The text forms under which values are indexed and looked for; see [`super::condition`].
+//! The text forms under which values are indexed and looked for; see [`Condition`](super::Condition).
 
 use rust_decimal::Decimal;
 
