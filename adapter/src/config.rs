@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 /// Who may call.
@@ -137,6 +138,18 @@ impl Destination {
         }
         Err("begins with neither http://, https:// nor file:".to_owned())
     }
+}
+
+/// Begins the systems of identifiers and codes that are ours. It does not follow the address of the
+/// service, because ids must be the same on every machine.
+pub const ID_BASE: &str = "https://lumbar.example/fhir";
+
+/// IANA name of the zone of sources that state none, and of the clinics that read our pages.
+pub const ZONE: &str = "Europe/London";
+
+/// The zone named [`ZONE`].
+pub fn zone() -> TimeZone {
+    TimeZone::get(ZONE).unwrap_or(TimeZone::UTC)
 }
 
 /// The database that is used when none is named.

@@ -3,8 +3,8 @@
 use lumbar_fhir::Json;
 use lumbar_translate::csv_list::{self, Settings};
 
+use crate::config::{ID_BASE, ZONE};
 use crate::facade::{Error, Facade};
-use crate::intake::ID_BASE;
 use crate::security::Caller;
 
 /// The canonical CSV list of the bookings that follow from referrals, earliest first.
@@ -12,8 +12,7 @@ use crate::security::Caller;
 /// # Errors
 /// The store cannot be read.
 pub async fn appointment_list(facade: &Facade) -> Result<String, Error> {
-    let settings =
-        Settings { base: ID_BASE, source: "lumbar", zone: "Europe/London", spreadsheet: false };
+    let settings = Settings { base: ID_BASE, source: "lumbar", zone: ZONE, spreadsheet: false };
     let parameters = [("based-on:missing", "false"), ("_sort", "date"), ("_count", "500")];
     let mut rows = Vec::new();
     let mut cursor = None;

@@ -21,10 +21,6 @@ pub use convert::{Converted, convert};
 pub use emis::import as import_emis;
 pub use files::{Input, batch_name, embedded, read_files};
 
-/// Begins the systems of identifiers and codes that are ours. It does not follow the address of the
-/// service, because ids must be the same on every machine.
-pub const ID_BASE: &str = "https://lumbar.example/fhir";
-
 /// A format that is read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {

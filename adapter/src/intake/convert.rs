@@ -7,10 +7,8 @@ use lumbar_translate::mapping::Settings;
 use lumbar_translate::report::{Outcome, Report};
 use lumbar_translate::{emis, hl7v2};
 
-use super::{Format, ID_BASE};
-
-/// The zone of sources that state none.
-const ZONE: &str = "Europe/London";
+use super::Format;
+use crate::config::{ID_BASE, ZONE, zone};
 
 /// What a conversion gave.
 pub struct Converted {
@@ -81,7 +79,7 @@ fn settings(source: String, definitions: &Definitions) -> Settings<'_> {
     Settings {
         base: ID_BASE.to_owned(),
         source,
-        zone: jiff::tz::TimeZone::get(ZONE).unwrap_or(jiff::tz::TimeZone::UTC),
+        zone: zone(),
         now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         software: concat!("Lumbar ", env!("CARGO_PKG_VERSION")).to_owned(),
         provenance: true,

@@ -15,8 +15,9 @@ use lumbar_translate::record::{Need, Row, RowKey, RowSet};
 use lumbar_translate::report::{Outcome, Report};
 
 use super::landed::{Lookup, to_land};
-use super::{ID_BASE, Imported, Input};
+use super::{Imported, Input};
 use crate::app::App;
+use crate::config::{ID_BASE, zone};
 use crate::facade::Error;
 use crate::security::Caller;
 
@@ -280,7 +281,7 @@ impl Import<'_> {
         let mut settings = Settings {
             base: ID_BASE.to_owned(),
             source: String::new(),
-            zone: jiff::tz::TimeZone::get("Europe/London").unwrap_or(jiff::tz::TimeZone::UTC),
+            zone: zone(),
             now: instant(self.app.facade.now()),
             software: concat!("Lumbar ", env!("CARGO_PKG_VERSION")).to_owned(),
             provenance: true,

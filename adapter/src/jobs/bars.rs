@@ -13,11 +13,10 @@ use lumbar_translate::bars::{
 
 use super::Ending;
 use crate::app::App;
-use crate::config::Destination;
+use crate::config::{Destination, ID_BASE};
 use crate::delivery::{Answer, Web, write_whole};
 use crate::facade::Error;
 use crate::facade::outbox::{self, BOOKING, LIST, SLOT};
-use crate::intake::ID_BASE;
 use crate::security::Caller;
 
 /// How far ahead a place is looked for when the request does not say, in microseconds: 28 days.

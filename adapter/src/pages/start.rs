@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use axum::response::Response;
+use jiff::civil;
 use lumbar_fhir::Json;
 use lumbar_fhir::datetime::DateTime;
 
 use crate::app::App;
+use crate::config::zone;
 use crate::facade::{Error, Facade};
 use crate::rules::Rules;
 use crate::security::Caller;
@@ -290,12 +292,12 @@ fn render_risk(out: &mut String, referral: &Referral) {
 fn render_booking(out: &mut String, referral: &Referral) {
     match &referral.appointment {
         Some(booking) => {
-            let start = booking.str_at(&["start"]).unwrap_or_default();
+            let start = local(booking, "start").map(|start| start.strftime("%H:%M").to_string());
             let _ = write!(
                 out,
                 "<p><strong>{}</strong>, {}</p><p>{}</p>",
                 Text(&long_date(booking, "start").unwrap_or_default()),
-                Text(start.get(11..16).unwrap_or("time unknown")),
+                Text(start.as_deref().unwrap_or("time unknown")),
                 Text(
                     booking
                         .str_at(&["description"])
@@ -383,17 +385,23 @@ fn person(patient: &Json) -> String {
     }
 }
 
+/// The moment at which a date begins, on the clock of the clinic.
+fn local(resource: &Json, member: &str) -> Option<civil::DateTime> {
+    let moment = DateTime::parse(resource.str_at(&[member])?)?;
+    // A date without a zone is a day of the calendar, wherever that was.
+    let Some(offset) = moment.offset else { return Some(moment.start) };
+    Some(offset.to_timestamp(moment.start).ok()?.to_zoned(zone()).datetime())
+}
+
 fn day(resource: &Json, member: &str) -> Option<i64> {
-    const DAY: i64 = 86_400_000_000;
-    let (low, _) = DateTime::parse(resource.str_at(&[member])?)?.bounds();
-    Some(low.div_euclid(DAY))
+    let gone = local(resource, member)?.date().since(civil::date(1970, 1, 1)).ok()?;
+    Some(i64::from(gone.get_days()))
 }
 
 /// The day of a date as people in Britain write it: `2 March 2026`; less when less is known.
 fn long_date(resource: &Json, member: &str) -> Option<String> {
-    let text = resource.str_at(&[member])?;
-    let date = DateTime::parse(text)?.start;
-    Some(match text.len() {
+    let date = local(resource, member)?;
+    Some(match resource.str_at(&[member])?.len() {
         4 => date.strftime("%Y").to_string(),
         7 => date.strftime("%B %Y").to_string(),
         _ => date.strftime("%-d %B %Y").to_string(),
