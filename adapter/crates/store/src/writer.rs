@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::cache::Cache;
 use crate::commit::{Batch, Commit};
@@ -25,6 +26,12 @@ const BATCH: usize = 256;
 
 /// Number of changes from which a transaction takes no further request.
 const CHANGES: usize = 2048;
+
+/// Requests in the last transaction from which the next one waits for as many.
+const CROWD: usize = 4;
+
+/// How long it waits at most, which is about what a transaction takes to become durable.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Something else than a commit that writes. It may run more than once, in transactions of which
 /// only the last is committed.
@@ -145,10 +152,12 @@ enum Failure {
 impl Task {
     async fn work(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut open = true;
+        let mut before = 0;
         while open {
             let mut batch = Vec::new();
             let mut changes = 0;
             let mut next = requests.recv().await;
+            let deadline = Instant::now() + LINGER;
             loop {
                 match next {
                     Some(Request::Close) | None => {
@@ -171,9 +180,18 @@ impl Task {
                 }
                 next = match requests.try_recv() {
                     Ok(request) => Some(request),
+                    // One alone has nobody to wait for; after a crowd, most of it comes back, and
+                    // many together cost little more than one.
+                    Err(_) if before >= CROWD && batch.len() < before => {
+                        match timeout_at(deadline, requests.recv()).await {
+                            Ok(next) => next,
+                            Err(_) => break,
+                        }
+                    }
                     Err(_) => break,
                 };
             }
+            before = batch.len();
             self.store(batch).await;
         }
         requests.close();
