@@ -28,9 +28,9 @@ pub async fn bare_handler(body: &[u8]) -> SocketAddr {
     address
 }
 
-/// Durable inserts of `body` by as many tasks, one writer putting all that wait into one SQLite
-/// transaction, as the store does.
-pub async fn inserts(tasks: usize, length: Duration, body: &str) -> Measured {
+/// Durable inserts of `rows` times `body` by as many tasks, one writer putting all that wait into
+/// one SQLite transaction, as the store does.
+pub async fn inserts(tasks: usize, length: Duration, body: &str, rows: usize) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("bare.db"))
@@ -47,12 +47,14 @@ pub async fn inserts(tasks: usize, length: Duration, body: &str) -> Measured {
         while receive.recv_many(&mut batch, 256).await > 0 {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
             for (id, _) in &batch {
-                sqlx::query("INSERT INTO bare (id, body) VALUES ($1, $2)")
-                    .bind(id)
-                    .bind(&stored)
-                    .execute(&mut *transaction)
-                    .await
-                    .unwrap();
+                for row in 0..rows {
+                    sqlx::query("INSERT INTO bare (id, body) VALUES ($1, $2)")
+                        .bind(format!("{id}-{row}"))
+                        .bind(&stored)
+                        .execute(&mut *transaction)
+                        .await
+                        .unwrap();
+                }
             }
             transaction.commit().await.unwrap();
             for (_, answer) in batch.drain(..) {

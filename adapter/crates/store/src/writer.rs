@@ -1,8 +1,8 @@
 //! Group commit: one task writes, and takes all that waits into one transaction.
 //!
 //! The cost of making a transaction durable is shared by all its commits. While one transaction
-//! reaches the disk the next ones gather in the queue, so batches grow with the load and a lone
-//! commit waits for nothing.
+//! reaches the disk the next ones gather in the queue, so batches grow with the load. A lone commit
+//! waits for nothing; after a crowd, the next transaction waits for it at most `LINGER`.
 
 use std::future::Future;
 use std::pin::Pin;

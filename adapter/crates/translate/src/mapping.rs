@@ -458,32 +458,16 @@ impl Mapping {
     fn provenance(&self, root: &Row, entries: &[Entry], settings: &Settings<'_>) -> Entry {
         let id =
             identity::resource_id(&[&self.format, "provenance", &root.key.table, &root.key.key]);
-        let targets = entries.iter().map(|entry| json!({"reference": (&entry.url)}));
         let recorded = extract_instant(&root.extract_time, &settings.zone);
+        let recorded = recorded.as_deref().unwrap_or(&settings.now);
         let file = format!("{}/Id/{}/file", settings.base, self.format);
         let place = format!("{}, row {}", root.file, root.row);
         let software = format!("{}, mapping {} {}", settings.software, self.format, self.version);
-        let resource = json!({
-            "resourceType": "Provenance",
-            "id": (&id),
-            "target": (targets.collect::<Vec<_>>()),
-            "recorded": (recorded.unwrap_or_else(|| settings.now.clone())),
-            "agent": [{
-                "type": {"coding": [{
-                    "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
-                    "code": "assembler"
-                }]},
-                "who": {"display": (software)}
-            }],
-            "entity": [{
-                "role": "source",
-                "what": {"identifier": {"system": (file), "value": (&*root.file)}, "display": (place)}
-            }]
+        let what = json!({
+            "identifier": {"system": (file), "value": (&*root.file)},
+            "display": (place)
         });
-        let Json::Object(resource) = resource else {
-            return Entry::new("Provenance", &id, Object::new(), settings);
-        };
-        Entry::new("Provenance", &id, resource, settings)
+        provenance(&id, entries, recorded, &software, what, settings)
     }
 
     fn rules_for(&self, table: &str) -> Option<&RecordRules> {
@@ -503,6 +487,35 @@ impl Mapping {
     pub(crate) fn role(&self, table: &str) -> &str {
         self.roles.get(table).map_or("", String::as_str)
     }
+}
+
+/// The Provenance of resources that were assembled from `what`.
+pub(crate) fn provenance(
+    id: &str,
+    entries: &[Entry],
+    recorded: &str,
+    software: &str,
+    what: Json,
+    settings: &Settings<'_>,
+) -> Entry {
+    let targets = entries.iter().map(|entry| json!({"reference": (&entry.url)}));
+    let resource = json!({
+        "resourceType": "Provenance",
+        "id": (id),
+        "target": (targets.collect::<Vec<_>>()),
+        "recorded": (recorded),
+        "agent": [{
+            "type": {"coding": [{
+                "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
+                "code": "assembler"
+            }]},
+            "who": {"display": (software)}
+        }],
+        "entity": [{"role": "source", "what": (what)}]
+    });
+    let url = format!("Provenance/{id}");
+    let full_url = format!("{}/{url}", settings.base);
+    Entry { full_url, url, resource, withdrawn: false }
 }
 
 impl Entry {

@@ -15,6 +15,7 @@ mod value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
+use lumbar_fhir::datetime::{DateTime, Precision};
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::{Issue, IssueType, Json, Locator, Object, json};
 
@@ -25,7 +26,7 @@ use crate::identity;
 use crate::mapping::codes::Codes;
 use crate::mapping::expression::Compiled;
 use crate::mapping::rule::Rules;
-use crate::mapping::{Entry, Settings};
+use crate::mapping::{Entry, Settings, provenance};
 use crate::report::{Outcome, Report};
 
 /// Longest value of an outer segment that is repeated in the segments inside it; a longer one is
@@ -174,29 +175,14 @@ impl Mapping {
     fn provenance(&self, entries: &[Entry], root: &Object, settings: &Settings<'_>) -> Entry {
         let text = |name: &str| root.get(name).and_then(Json::as_str).unwrap_or_default();
         let id = identity::resource_id(&["hl7v2", text("facility"), "Provenance", text("control")]);
-        let targets = entries.iter().map(|entry| json!({"reference": (&entry.url)}));
         let software = format!("{}, mapping hl7v2 {}", settings.software, self.version);
         let message = format!("{}/Id/hl7v2/{}/message", settings.base, text("facility"));
-        let resource = json!({
-            "resourceType": "Provenance",
-            "id": (&id),
-            "target": (targets.collect::<Vec<_>>()),
-            "recorded": (&settings.now),
-            "agent": [{
-                "type": {"coding": [{
-                    "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
-                    "code": "assembler"
-                }]},
-                "who": {"display": (software)}
-            }],
-            "entity": [{
-                "role": "source",
-                "what": {"identifier": {"system": (message), "value": (text("control"))}}
-            }]
-        });
-        let url = format!("Provenance/{id}");
-        let full_url = format!("{}/{url}", settings.base);
-        Entry { full_url, url, resource, withdrawn: false }
+        let what = json!({"identifier": {"system": (message), "value": (text("control"))}});
+        // The sender's own time, so that the same message gives the same resource again.
+        let is_instant = DateTime::parse(text("sent"))
+            .is_some_and(|sent| sent.offset.is_some() && sent.precision >= Precision::Second);
+        let recorded = if is_instant { text("sent") } else { &settings.now };
+        provenance(&id, entries, recorded, &software, what, settings)
     }
 
     fn count(&self, message: &Message, is_used: bool, report: &mut Report) {
