@@ -40,7 +40,7 @@ impl App {
             Arc::new(definitions),
             rules.clone(),
             source,
-            settings.validation,
+            settings.policy,
             &settings.base_url,
         );
         let (landing, jobs) = (store.landing.clone(), store.jobs.clone());

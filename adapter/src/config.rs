@@ -34,6 +34,39 @@ pub enum Validation {
     Off,
 }
 
+/// What happens to a reference of ours to a resource that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum References {
+    /// Nobody looks.
+    #[default]
+    Off,
+    /// It is refused when it is written.
+    Check,
+}
+
+/// What happens to the deletion of a resource that others refer to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeleteReferenced {
+    /// It is deleted.
+    #[default]
+    Allow,
+    /// It is refused with 409.
+    Refuse,
+}
+
+/// How many resources a conditional delete may delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConditionalDelete {
+    /// One; several matches are refused with 412.
+    #[default]
+    Single,
+    /// All that the search finds.
+    Multiple,
+}
+
 /// The options of `serve`, each also a variable and a key of the configuration file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -65,6 +98,36 @@ pub struct Options {
     /// Largest request body in bytes [default: 16777216]
     #[arg(long, env = "LUMBAR_MAX_BODY_BYTES", value_name = "BYTES")]
     pub max_body_bytes: Option<usize>,
+    /// Whether references to our own resources must name one that is there: off or check [default: off]
+    #[arg(long, env = "LUMBAR_REFERENCES", value_name = "HOW")]
+    pub references: Option<References>,
+    /// What happens when a resource that others refer to is deleted: allow or refuse [default: allow]
+    #[arg(long, env = "LUMBAR_DELETE_REFERENCED", value_name = "HOW")]
+    pub delete_referenced: Option<DeleteReferenced>,
+    /// How many resources a conditional delete may delete: single or multiple [default: single]
+    #[arg(long, env = "LUMBAR_CONDITIONAL_DELETE", value_name = "HOW")]
+    pub conditional_delete: Option<ConditionalDelete>,
+    /// Refuse updates without If-Match of what is there with 428
+    #[arg(long, env = "LUMBAR_REQUIRE_IF_MATCH", num_args = 0, default_missing_value = "true")]
+    pub require_if_match: Option<bool>,
+    /// Most matches on a page, whatever _count says [default: 1000]
+    #[arg(long, env = "LUMBAR_MAX_COUNT", value_name = "NUMBER")]
+    pub max_count: Option<usize>,
+    /// Longest chain of search parameters [default: 4]
+    #[arg(long, env = "LUMBAR_MAX_CHAIN", value_name = "NUMBER")]
+    pub max_chain: Option<usize>,
+    /// Most values of one search parameter [default: 200]
+    #[arg(long, env = "LUMBAR_MAX_VALUES", value_name = "NUMBER")]
+    pub max_values: Option<usize>,
+    /// Most resources that _include and _revinclude add to a page [default: 2000]
+    #[arg(long, env = "LUMBAR_MAX_INCLUDED", value_name = "NUMBER")]
+    pub max_included: Option<usize>,
+    /// Most entries of a batch or transaction [default: 10000]
+    #[arg(long, env = "LUMBAR_MAX_ENTRIES", value_name = "NUMBER")]
+    pub max_entries: Option<usize>,
+    /// Largest answer in bytes; a page that would be larger ends earlier [default: 67108864]
+    #[arg(long, env = "LUMBAR_MAX_RESPONSE_BYTES", value_name = "BYTES")]
+    pub max_response_bytes: Option<usize>,
     /// ODS code of the organisation that runs this service [default: none]
     #[arg(long, env = "LUMBAR_ODS_CODE", value_name = "CODE")]
     pub ods_code: Option<String>,
@@ -91,6 +154,42 @@ pub struct Options {
     pub booking_list: Option<String>,
 }
 
+/// How the door behaves.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of Options")]
+pub struct Policy {
+    pub validation: Validation,
+    pub references: References,
+    pub delete_referenced: DeleteReferenced,
+    pub conditional_delete: ConditionalDelete,
+    pub require_if_match: bool,
+    pub limits: Limits,
+}
+
+/// How much one request may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a search.
+    pub search: lumbar_fhir::search::Limits,
+    /// Resources that `_include` and `_revinclude` add to a page.
+    pub included: usize,
+    /// Entries of a batch or transaction.
+    pub entries: usize,
+    /// Bytes of an answer.
+    pub response_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            search: lumbar_fhir::search::Limits::default(),
+            included: 2000,
+            entries: 10_000,
+            response_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
 /// What is wrong with the configuration: all of it at once.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
@@ -104,7 +203,7 @@ pub struct Settings {
     pub database: String,
     pub demo: bool,
     pub profiles: Vec<PathBuf>,
-    pub validation: Validation,
+    pub policy: Policy,
     pub base_url: String,
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
@@ -183,6 +282,16 @@ impl Options {
             validation: self.validation.or(other.validation),
             base_url: self.base_url.or(other.base_url),
             max_body_bytes: self.max_body_bytes.or(other.max_body_bytes),
+            references: self.references.or(other.references),
+            delete_referenced: self.delete_referenced.or(other.delete_referenced),
+            conditional_delete: self.conditional_delete.or(other.conditional_delete),
+            require_if_match: self.require_if_match.or(other.require_if_match),
+            max_count: self.max_count.or(other.max_count),
+            max_chain: self.max_chain.or(other.max_chain),
+            max_values: self.max_values.or(other.max_values),
+            max_included: self.max_included.or(other.max_included),
+            max_entries: self.max_entries.or(other.max_entries),
+            max_response_bytes: self.max_response_bytes.or(other.max_response_bytes),
             ods_code: self.ods_code.or(other.ods_code),
             organisation: self.organisation.or(other.organisation),
             service: self.service.or(other.service),
@@ -223,6 +332,38 @@ impl Options {
         let booking = destination("booking", self.booking);
         let booking_list = destination("booking-list", self.booking_list);
         let max_body_bytes = self.max_body_bytes.unwrap_or(16 * 1024 * 1024);
+        let standard = Limits::default();
+        let mut limit = |name: &str, given: Option<usize>, standard: usize| {
+            if given == Some(0) {
+                problems.push(format!("--{name} must be at least 1"));
+            }
+            given.unwrap_or(standard)
+        };
+        let search = standard.search;
+        let max_count = limit("max-count", self.max_count, search.max_count);
+        let limits = Limits {
+            search: lumbar_fhir::search::Limits {
+                default_count: search.default_count.min(max_count),
+                max_count,
+                max_chain: limit("max-chain", self.max_chain, search.max_chain),
+                max_values: limit("max-values", self.max_values, search.max_values),
+            },
+            included: limit("max-included", self.max_included, standard.included),
+            entries: limit("max-entries", self.max_entries, standard.entries),
+            response_bytes: limit(
+                "max-response-bytes",
+                self.max_response_bytes,
+                standard.response_bytes,
+            ),
+        };
+        let policy = Policy {
+            validation: self.validation.unwrap_or_default(),
+            references: self.references.unwrap_or_default(),
+            delete_referenced: self.delete_referenced.unwrap_or_default(),
+            conditional_delete: self.conditional_delete.unwrap_or_default(),
+            require_if_match: self.require_if_match.unwrap_or(false),
+            limits,
+        };
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -231,7 +372,7 @@ impl Options {
             database: self.database.unwrap_or_else(|| DATABASE.to_owned()),
             demo: self.demo.unwrap_or(false),
             profiles: self.profiles,
-            validation: self.validation.unwrap_or_default(),
+            policy,
             base_url: self.base_url.unwrap_or_default(),
             max_body_bytes,
             body_timeout: Duration::from_secs(30),

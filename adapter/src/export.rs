@@ -47,7 +47,8 @@ where
     if let Some(since) = &since {
         parameters.push(("_lastUpdated", since));
     }
-    let types: Vec<&str> = facade.definitions().resource_types().collect();
+    let definitions = facade.definitions();
+    let types: Vec<&str> = definitions.resource_types().collect();
     for of in types {
         let mut cursor = None;
         loop {

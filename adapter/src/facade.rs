@@ -13,22 +13,24 @@ mod include;
 mod operation;
 pub mod outbox;
 pub mod outcome;
+mod patch;
 mod read;
 mod search;
 mod unit;
 mod update;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::rest::Interaction;
+use lumbar_fhir::search::{self as search_language, Search};
 use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json, Severity};
 use lumbar_store::{NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
-use crate::config::Validation;
+use crate::config::{Policy, Validation};
 use crate::rules::Rules;
 use crate::security::Caller;
 pub use outcome::Error;
@@ -76,6 +78,8 @@ pub struct Preferences {
     pub returns: Option<Return>,
     /// `handling=strict`: unknown search parameters are errors.
     pub strict: bool,
+    /// `respond-async`: the work may be done after the answer.
+    pub asynchronous: bool,
 }
 
 /// How an interaction went well.
@@ -84,6 +88,7 @@ pub struct Preferences {
 pub enum Success {
     Ok,
     Created,
+    Accepted,
     NoContent,
     NotModified,
 }
@@ -94,6 +99,7 @@ impl Success {
         match self {
             Success::Ok => 200,
             Success::Created => 201,
+            Success::Accepted => 202,
             Success::NoContent => 204,
             Success::NotModified => 304,
         }
@@ -113,17 +119,25 @@ pub struct Reply {
     pub last_updated: Option<Micros>,
     /// URL of the version that was written.
     pub location: Option<String>,
+    /// Where the state of the work can be asked for that goes on after the answer.
+    pub content_location: Option<String>,
 }
 
 impl Reply {
     /// An answer that is a resource of its own and is not stored.
     pub fn of(body: &Json) -> Reply {
+        Reply { body: Some(body.to_string().into()), ..Reply::empty(Success::Ok) }
+    }
+
+    /// An answer without a body.
+    pub fn empty(success: Success) -> Reply {
         Reply {
-            success: Success::Ok,
-            body: Some(body.to_string().into()),
+            success,
+            body: None,
             version: None,
             last_updated: None,
             location: None,
+            content_location: None,
         }
     }
 
@@ -139,11 +153,10 @@ impl Reply {
 
     fn stored(stored: Stored) -> Reply {
         Reply {
-            success: Success::Ok,
             version: Some(stored.version),
             last_updated: Some(stored.last_updated),
             body: stored.body,
-            location: None,
+            ..Reply::empty(Success::Ok)
         }
     }
 }
@@ -151,10 +164,11 @@ impl Reply {
 /// The service's behaviour, built once.
 pub struct Facade {
     resources: Resources,
-    definitions: Arc<Definitions>,
+    /// Replaced as a whole when a site adds to them.
+    definitions: RwLock<Arc<Definitions>>,
     rules: Arc<Rules>,
     source: Arc<dyn Source>,
-    validation: Validation,
+    policy: Policy,
     /// FHIR base URL without a slash at its end.
     base: String,
     capabilities: Arc<str>,
@@ -168,17 +182,17 @@ impl Facade {
         definitions: Arc<Definitions>,
         rules: Arc<Rules>,
         source: Arc<dyn Source>,
-        validation: Validation,
+        policy: Policy,
         base: &str,
     ) -> Facade {
         let base = base.trim_end_matches('/').to_owned();
         let capabilities = capabilities::statement(&definitions, &base, source.now());
         Facade {
             resources,
-            definitions,
+            definitions: RwLock::new(definitions),
             rules,
             source,
-            validation,
+            policy,
             base,
             capabilities: capabilities.to_string().into(),
             enqueued: Notify::new(),
@@ -190,19 +204,36 @@ impl Facade {
     /// # Errors
     /// [`Error::Invalid`] when it breaks the rules and these are enforced.
     fn check(&self, resource: &Json) -> Result<Vec<Issue>, Error> {
-        if self.validation == Validation::Off {
+        if self.policy.validation == Validation::Off {
             return Ok(Vec::new());
         }
-        let issues = validate(&self.definitions, resource);
-        if self.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
+        let issues = validate(&self.definitions(), resource);
+        if self.policy.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
             return Err(Error::Invalid(issues));
         }
         Ok(issues.into_iter().map(|issue| issue.severity(Severity::Warning)).collect())
     }
 
-    /// The definitions of the standard and of the site.
-    pub fn definitions(&self) -> &Definitions {
-        &self.definitions
+    /// The definitions of the standard and of the site, as they are now.
+    pub fn definitions(&self) -> Arc<Definitions> {
+        self.definitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the parameters of a search.
+    async fn parse_search(
+        &self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+        strict: bool,
+    ) -> Result<Search, Error> {
+        let definitions = self.definitions();
+        let reading = search_language::Reading {
+            definitions: &definitions,
+            base: &self.base,
+            strict,
+            limits: self.policy.limits.search,
+        };
+        search_language::parse(reading, resource_type, parameters).map_err(Error::Unparseable)
     }
 
     /// FHIR base URL without a slash at its end.
@@ -278,14 +309,7 @@ impl Facade {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let search = lumbar_fhir::search::parse(
-            &self.definitions,
-            &self.base,
-            resource_type,
-            &parameters,
-            true,
-        );
-        let mut query = search.map_err(Error::Unparseable)?.query;
+        let mut query = self.parse_search(resource_type, &parameters, true).await?.query;
         query.cursor = cursor;
         let page = self.resources.search(&query).await?;
         Ok((page.matches.into_iter().filter_map(|stored| stored.body).collect(), page.next))
@@ -318,33 +342,38 @@ impl Facade {
         // Both kinds of caller may do everything; who else may do what comes with `auth = smart`.
         let (Caller::Open | Caller::System) = caller;
         match interaction {
-            Interaction::Capabilities => Ok(Reply {
-                success: Success::Ok,
-                body: Some(self.capabilities.clone()),
-                version: None,
-                last_updated: None,
-                location: None,
-            }),
-            Interaction::Read { resource_type, id } => self.read(resource_type, id).await,
-            Interaction::Vread { resource_type, id, version } => {
+            Interaction::Capabilities { .. } => {
+                Ok(Reply { body: Some(self.capabilities.clone()), ..Reply::empty(Success::Ok) })
+            }
+            Interaction::Read { resource_type, id, .. } => self.read(resource_type, id).await,
+            Interaction::Vread { resource_type, id, version, .. } => {
                 self.vread(resource_type, id, *version).await
             }
             Interaction::History { resource_type, id, parameters } => {
-                self.history(resource_type, id, parameters).await
+                self.history(resource_type.as_deref(), id.as_deref(), parameters).await
             }
-            Interaction::Search { resource_type, parameters } => {
-                self.search(resource_type, parameters, prefer.strict).await
+            Interaction::Search { resource_type, compartment, parameters } => {
+                let scope = search::Scope {
+                    resource_type: resource_type.as_deref(),
+                    compartment: compartment.as_ref(),
+                };
+                self.search(scope, parameters, prefer.strict).await
             }
-            Interaction::Operation { name, resource_type, id, parameters, body } => {
-                let target = operation::Target {
+            Interaction::Operation { name, resource_type, id, parameters, body, post } => {
+                let call = operation::Call {
                     name,
                     resource_type: resource_type.as_deref(),
                     id: id.as_deref(),
+                    parameters,
+                    body: body.as_ref(),
+                    post: *post,
+                    prefer,
                 };
-                self.operation(target, parameters, body.as_ref()).await
+                self.operation(call).await
             }
             Interaction::Create { .. }
             | Interaction::Update { .. }
+            | Interaction::Patch { .. }
             | Interaction::Delete { .. }
             | Interaction::Bundle(_) => self.write(caller, interaction, prefer).await,
         }
@@ -392,11 +421,14 @@ impl Facade {
                 Interaction::Create { resource, if_none_exist } => {
                     self.create(resource, if_none_exist.as_deref(), prefer).await
                 }
-                Interaction::Update { resource, if_match } => {
-                    self.update(resource, *if_match, prefer).await
+                Interaction::Update { resource, target, if_match } => {
+                    self.update(resource, target, *if_match, prefer).await
                 }
-                Interaction::Delete { resource_type, id, if_match } => {
-                    self.delete(resource_type, id, *if_match).await
+                Interaction::Patch { resource_type, target, patch, if_match } => {
+                    self.patch(resource_type, target, patch, *if_match, prefer).await
+                }
+                Interaction::Delete { resource_type, target, if_match } => {
+                    self.delete(resource_type, target, *if_match).await
                 }
                 Interaction::Bundle(bundle) => self.bundle(caller, bundle, prefer).await,
                 _ => return Err(Error::Internal),

@@ -6,15 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use lumbar_fhir::datetime::instant;
-use lumbar_fhir::rest::{self, Interaction, Method, Request, decode_pairs};
+use lumbar_fhir::rest::{self, Interaction, Method, Request, Target, decode_pairs};
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 
 use super::unit::Committed;
 use super::{Error, Facade, Preferences, Reply, Return, Success, Unit};
 use crate::security::Caller;
-
-/// Most entries of one Bundle.
-const MAX_ENTRIES: usize = 10_000;
 
 /// What one entry of a transaction does.
 struct Step {
@@ -34,11 +31,12 @@ impl Facade {
         prefer: Preferences,
     ) -> Result<Reply, Error> {
         let entries = bundle.list("entry");
-        if entries.len() > MAX_ENTRIES {
+        let most = self.policy.limits.entries;
+        if entries.len() > most {
             return Err(Error::Unparseable(vec![
                 Issue::error(
                     IssueType::TooCostly,
-                    format!("A Bundle may have {MAX_ENTRIES} entries at most; send several."),
+                    format!("A Bundle may have {most} entries at most; send several."),
                 )
                 .at("Bundle.entry"),
             ]));
@@ -134,7 +132,7 @@ impl Facade {
                     match found.as_slice() {
                         [] => {
                             if let Some(parameters) = if_none_exist {
-                                unit.guard(&of, parameters)?;
+                                unit.guard(&of, parameters).await?;
                             }
                             (of, self.source.id())
                         }
@@ -151,11 +149,11 @@ impl Facade {
                         }
                     }
                 }
-                Interaction::Update { resource, .. } => (
+                Interaction::Update { resource, target: Target::Id(_), .. } => (
                     resource.str_at(&["resourceType"]).unwrap_or_default().to_owned(),
                     resource.str_at(&["id"]).unwrap_or_default().to_owned(),
                 ),
-                Interaction::Delete { resource_type, id, .. } => {
+                Interaction::Delete { resource_type, target: Target::Id(id), .. } => {
                     (resource_type.clone(), id.clone())
                 }
                 _ => continue,
@@ -183,7 +181,9 @@ impl Facade {
             }
         }
         for (index, step) in steps.iter_mut().enumerate() {
-            if let Interaction::Delete { resource_type, id, if_match } = &step.interaction {
+            if let Interaction::Delete { resource_type, target: Target::Id(id), if_match } =
+                &step.interaction
+            {
                 unit.delete(resource_type, id, *if_match)
                     .await
                     .map_err(|error| of_entry(error, index))?;
@@ -206,7 +206,9 @@ impl Facade {
             }
         }
         for (index, step) in steps.iter_mut().enumerate() {
-            if let Interaction::Update { resource, if_match } = &step.interaction {
+            if let Interaction::Update { resource, target: Target::Id(_), if_match } =
+                &step.interaction
+            {
                 let mut resource = resource.clone();
                 self.rewrite(unit, &names, &mut resource, step.full_url.as_deref())
                     .await
@@ -248,7 +250,7 @@ impl Facade {
                 )]));
             }
             if let Some((of, query)) = text.split_once('?')
-                && self.definitions.is_resource(of)
+                && self.definitions().is_resource(of)
             {
                 conditional.push((text.to_owned(), of.to_owned(), query.to_owned()));
             }
@@ -309,7 +311,7 @@ impl Facade {
             body: entry.get("resource").cloned(),
             form: None,
         };
-        Ok(rest::parse(&self.definitions, request)?)
+        Ok(rest::parse(&self.definitions(), request)?)
     }
 
     async fn step_answer(

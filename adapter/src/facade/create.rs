@@ -40,7 +40,7 @@ impl Unit<'_> {
         if let Some(parameters) = if_none_exist {
             let found = self.find(&resource_type, parameters, 2).await?;
             match found.as_slice() {
-                [] => self.guard(&resource_type, parameters)?,
+                [] => self.guard(&resource_type, parameters).await?,
                 [one] => {
                     let id = one.str_at(&["id"]).unwrap_or_default().to_owned();
                     return Ok(Created { resource_type, id, existed: true });

@@ -1,5 +1,8 @@
 //! Delete: <https://hl7.org/fhir/R4/http.html#delete>.
 
+use lumbar_fhir::rest::Target;
+
+use super::patch::id_of;
 use super::update::check_version;
 use super::{Error, Facade, Reply, Success, Unit};
 
@@ -7,20 +10,15 @@ impl Facade {
     pub(super) async fn delete(
         &self,
         resource_type: &str,
-        id: &str,
+        target: &Target,
         if_match: Option<i64>,
     ) -> Result<Reply, Error> {
+        let id = id_of(target)?;
         let mut unit = Unit::new(self);
         unit.delete(resource_type, id, if_match).await?;
         let committed = unit.commit().await?;
         let version = committed.find(resource_type, id).map(|stored| stored.version);
-        Ok(Reply {
-            success: Success::NoContent,
-            body: None,
-            version,
-            last_updated: None,
-            location: None,
-        })
+        Ok(Reply { version, ..Reply::empty(Success::NoContent) })
     }
 }
 

@@ -147,7 +147,7 @@ async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) ->
         tracing::error!(rule = issue.text, "a pathway cannot be applied");
     };
     for pathway in &rules.pathways {
-        let needs = match pathway.needs(&facade.definitions, response, scores, &now) {
+        let needs = match pathway.needs(&facade.definitions(), response, scores, &now) {
             Ok(needs) => needs,
             Err(issue) => {
                 broken(issue);
@@ -163,7 +163,7 @@ async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) ->
             found.push((need.name, matches));
         }
         let inputs = Inputs { response, scores, found: &found };
-        match pathway.apply(&facade.definitions, &inputs, &now) {
+        match pathway.apply(&facade.definitions(), &inputs, &now) {
             Ok(applied) => {
                 for resource in applied.resources {
                     unit.put_resource(resource).await?;

@@ -13,10 +13,16 @@ const COUNT: (usize, usize) = (50, 1000);
 impl Facade {
     pub(super) async fn history(
         &self,
-        resource_type: &str,
-        id: &str,
+        resource_type: Option<&str>,
+        id: Option<&str>,
         parameters: &[(String, String)],
     ) -> Result<Reply, Error> {
+        let (Some(resource_type), Some(id)) = (resource_type, id) else {
+            return Err(Error::NotSupported(Issue::error(
+                IssueType::NotSupported,
+                "The history of a type or of all types is not offered.",
+            )));
+        };
         let number = |name: &str| {
             let given = parameters.iter().find(|(other, _)| other == name);
             given.map(|(_, value)| {

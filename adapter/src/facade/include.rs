@@ -75,6 +75,7 @@ impl Facade {
         resource_type: &'p str,
         parameters: &'p [(String, String)],
     ) -> Result<Vec<Include<'p>>, Error> {
+        let definitions = self.definitions();
         let mut includes = Vec::new();
         for (name, value) in parameters {
             let (name, iterate) = match name.split_once(':') {
@@ -89,7 +90,7 @@ impl Facade {
             let mut parts = value.splitn(3, ':');
             let (source, code) =
                 (parts.next().unwrap_or(resource_type), parts.next().unwrap_or_default());
-            let known = self.definitions.search_parameter(source, code);
+            let known = definitions.search_parameter(source, code);
             if known.is_none_or(|parameter| parameter.kind != SearchKind::Reference) {
                 return Err(Error::Unparseable(vec![
                     Issue::error(
@@ -105,18 +106,19 @@ impl Facade {
     }
 
     async fn referred(&self, include: &Include<'_>, from: &[Stored]) -> Result<Vec<Stored>, Error> {
+        let definitions = self.definitions();
         let mut found = Vec::new();
         let mut asked = HashSet::new();
         for stored in from.iter().filter(|stored| stored.resource_type == include.source) {
             let Some(body) = &stored.body else { continue };
             let Ok(resource) = Json::parse(body.as_bytes()) else { continue };
-            for row in index(&self.definitions, &self.base, &resource) {
+            for row in index(&definitions, &self.base, &resource) {
                 let IndexValue::Key(target) = row.value else { continue };
                 let target = target.split(key::SEPARATOR).next().unwrap_or_default().to_owned();
                 let Some((of, id)) = target.split_once('/') else { continue };
                 if row.code == include.code
                     && include.target.is_none_or(|target| target == of)
-                    && self.definitions.is_resource(of)
+                    && definitions.is_resource(of)
                     && asked.insert(target.clone())
                 {
                     found.extend(self.resources.read(of, id).await?);

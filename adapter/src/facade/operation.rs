@@ -3,7 +3,7 @@
 use lumbar_clinical::derive::derive as scores;
 use lumbar_fhir::{Issue, IssueType, Json, json};
 
-use super::{Error, Facade, Reply};
+use super::{Error, Facade, Preferences, Reply};
 
 /// An operation that is offered.
 pub(super) struct Operation {
@@ -22,22 +22,28 @@ pub(super) const OPERATIONS: &[Operation] = &[Operation {
     resource_types: &["QuestionnaireResponse"],
 }];
 
-/// What an operation is invoked on.
-pub(super) struct Target<'a> {
+/// One invocation.
+pub(super) struct Call<'a> {
+    /// Name without `$`.
     pub(super) name: &'a str,
+    /// `None` when it is invoked on the base.
     pub(super) resource_type: Option<&'a str>,
+    /// `None` when it is invoked on a type or on the base.
     pub(super) id: Option<&'a str>,
+    /// The query's parameters.
+    pub(super) parameters: &'a [(String, String)],
+    /// The body.
+    pub(super) body: Option<&'a Json>,
+    /// Whether the method was POST.
+    pub(super) post: bool,
+    /// What the client prefers.
+    pub(super) prefer: Preferences,
 }
 
 impl Facade {
-    pub(super) async fn operation(
-        &self,
-        target: Target<'_>,
-        _parameters: &[(String, String)],
-        body: Option<&Json>,
-    ) -> Result<Reply, Error> {
-        match (target.resource_type, target.name) {
-            (Some("QuestionnaireResponse"), "extract") => self.extract(target.id, body).await,
+    pub(super) async fn operation(&self, call: Call<'_>) -> Result<Reply, Error> {
+        match (call.resource_type, call.name) {
+            (Some("QuestionnaireResponse"), "extract") => self.extract(call.id, call.body).await,
             _ => Err(Error::NotFound(Issue::error(
                 IssueType::NotSupported,
                 "There is no such operation here; /fhir/metadata lists those there are.",

@@ -8,21 +8,35 @@ use std::sync::Arc;
 use lumbar_fhir::format::json::write_string;
 use lumbar_fhir::issue::operation_outcome;
 use lumbar_fhir::rest::encode_pairs;
-use lumbar_fhir::search::{self, Search};
+use lumbar_fhir::search::Search;
+use lumbar_fhir::{Issue, IssueType};
 use lumbar_store::Stored;
 
 use super::{Error, Facade, Reply, Success};
 
+/// What is searched.
+pub(super) struct Scope<'a> {
+    /// `None` for all types.
+    pub(super) resource_type: Option<&'a str>,
+    /// Type and id of the resource whose compartment it is.
+    pub(super) compartment: Option<&'a (String, String)>,
+}
+
 impl Facade {
     pub(super) async fn search(
         &self,
-        resource_type: &str,
+        scope: Scope<'_>,
         parameters: &[(String, String)],
         strict: bool,
     ) -> Result<Reply, Error> {
+        let (Some(resource_type), None) = (scope.resource_type, scope.compartment) else {
+            return Err(Error::NotSupported(Issue::error(
+                IssueType::NotSupported,
+                "Searches of all types and of compartments are not offered.",
+            )));
+        };
         let Search { mut query, mut used, ignored } =
-            search::parse(&self.definitions, &self.base, resource_type, parameters, strict)
-                .map_err(Error::Unparseable)?;
+            self.parse_search(resource_type, parameters, strict).await?;
         let count_only = query.count == 0
             || parameters.iter().any(|(name, value)| name == "_summary" && value == "count");
         if count_only {
@@ -88,13 +102,7 @@ impl Facade {
             separator = ",";
         }
         out.push_str(if separator == "," { "]}" } else { "}" });
-        Ok(Reply {
-            success: Success::Ok,
-            body: Some(Arc::from(out)),
-            version: None,
-            last_updated: None,
-            location: None,
-        })
+        Ok(Reply { body: Some(Arc::from(out)), ..Reply::empty(Success::Ok) })
     }
 }
 

@@ -117,7 +117,7 @@ impl<'f> Unit<'f> {
             .as_deref()
             .and_then(|key| key.split_once('/'))
         {
-            Some((resource_type, id)) if self.facade.definitions.is_resource(resource_type) => {
+            Some((resource_type, id)) if self.facade.definitions().is_resource(resource_type) => {
                 self.read(resource_type, id).await
             }
             _ => Ok(None),
@@ -136,9 +136,7 @@ impl<'f> Unit<'f> {
         count: usize,
     ) -> Result<Vec<Json>, Error> {
         let facade = self.facade;
-        let search =
-            search::parse(&facade.definitions, &facade.base, resource_type, parameters, true)
-                .map_err(Error::Unparseable)?;
+        let search = facade.parse_search(resource_type, parameters, true).await?;
         let mut query = search.query;
         // Changed resources may drop out, so as many more are asked for.
         query.count = count + self.changes.len();
@@ -206,15 +204,13 @@ impl<'f> Unit<'f> {
     ///
     /// # Errors
     /// The parameters cannot be read.
-    pub(super) fn guard(
+    pub(super) async fn guard(
         &mut self,
         resource_type: &str,
         parameters: &[(String, String)],
     ) -> Result<(), Error> {
         let facade = self.facade;
-        let search =
-            search::parse(&facade.definitions, &facade.base, resource_type, parameters, true)
-                .map_err(Error::Unparseable)?;
+        let search = facade.parse_search(resource_type, parameters, true).await?;
         self.guards.push(Guard { query: search.query, ids: Vec::new() });
         Ok(())
     }
@@ -255,7 +251,7 @@ impl<'f> Unit<'f> {
 
     fn change(&mut self, resource_type: &str, id: &str, after: Option<Json>, method: Method) {
         let rows = after.as_ref().map_or_else(Vec::new, |resource| {
-            search::index(&self.facade.definitions, &self.facade.base, resource)
+            search::index(&self.facade.definitions(), &self.facade.base, resource)
         });
         let pending = Pending {
             resource_type: resource_type.to_owned(),

@@ -1,18 +1,22 @@
 //! Update, which also creates: <https://hl7.org/fhir/R4/http.html#update>.
 
 use lumbar_fhir::issue::operation_outcome;
+use lumbar_fhir::rest::Target;
 use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::Stored;
 
+use super::patch::id_of;
 use super::{Error, Facade, Preferences, Reply, Return, Success, Unit};
 
 impl Facade {
     pub(super) async fn update(
         &self,
         resource: &Json,
+        target: &Target,
         if_match: Option<i64>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
+        id_of(target)?;
         let mut unit = Unit::new(self);
         let updated = unit.update(resource.clone(), if_match).await?;
         let committed = unit.commit().await?;

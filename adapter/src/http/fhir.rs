@@ -82,7 +82,7 @@ async fn answer(app: &App, request: Request) -> Result<Reply, Error> {
     }
     let path = parts.uri.path();
     let interaction = rest::parse(
-        app.facade.definitions(),
+        &app.facade.definitions(),
         rest::Request {
             method,
             path: path.strip_prefix("/fhir").unwrap_or(path).trim_start_matches('/').to_owned(),
@@ -180,6 +180,7 @@ fn preferences(headers: &HeaderMap) -> Preferences {
                 "return=representation" => preferences.returns = Some(Return::Representation),
                 "return=OperationOutcome" => preferences.returns = Some(Return::OperationOutcome),
                 "handling=strict" => preferences.strict = true,
+                "respond-async" => preferences.asynchronous = true,
                 _ => {}
             }
         }

@@ -42,7 +42,7 @@ pub async fn with_request_id(
         "request",
         request_id = id.to_str().unwrap_or("-"),
         method = request.method().as_str(),
-        route = route(request.uri().path(), app.facade.definitions()),
+        route = route(request.uri().path(), &app.facade.definitions()),
     );
     let began = Instant::now();
     let run = async {

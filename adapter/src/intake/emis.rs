@@ -278,6 +278,7 @@ impl Import<'_> {
                 self.rows.insert_earlier(earlier);
             }
         }
+        let definitions = self.app.facade.definitions();
         let mut settings = Settings {
             base: ID_BASE.to_owned(),
             source: String::new(),
@@ -286,7 +287,7 @@ impl Import<'_> {
             software: concat!("Lumbar ", env!("CARGO_PKG_VERSION")).to_owned(),
             provenance: true,
             wait: true,
-            definitions: self.app.facade.definitions(),
+            definitions: &definitions,
         };
         let mut entries: Vec<Entry> = Vec::new();
         let mut withdrawn: Vec<Row> = Vec::new();

@@ -74,7 +74,7 @@ async fn one_invalid_entry_and_a_transaction_stores_nothing() {
 #[tokio::test]
 async fn reported_what_is_invalid_is_stored_and_said() {
     on_both_with(
-        |settings| settings.validation = Validation::Report,
+        |settings| settings.policy.validation = Validation::Report,
         async |app: &TestApp| {
             let prefer = [("prefer", "return=OperationOutcome")];
             let outcome =
@@ -96,7 +96,7 @@ async fn reported_what_is_invalid_is_stored_and_said() {
 #[tokio::test]
 async fn off_nothing_is_held_against_r4() {
     on_both_with(
-        |settings| settings.validation = Validation::Off,
+        |settings| settings.policy.validation = Validation::Off,
         async |app: &TestApp| {
             app.call("PUT", "/fhir/Patient/p1", &[], INVALID).await.is(201);
             // What cannot be read is refused all the same.

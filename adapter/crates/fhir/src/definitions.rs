@@ -56,6 +56,12 @@ impl Definitions {
         self.type_of(name).is_some_and(|kind| kind.kind == Kind::Resource && !kind.is_abstract)
     }
 
+    /// Whether `name` is a type whose resources have a compartment:
+    /// <https://hl7.org/fhir/R4/compartmentdefinition.html>.
+    pub fn is_compartment(&self, name: &str) -> bool {
+        matches!(name, "Device" | "Encounter" | "Patient" | "Practitioner" | "RelatedPerson")
+    }
+
     /// The resource types that can be instantiated, in alphabetical order.
     pub fn resource_types(&self) -> impl Iterator<Item = &'static str> {
         let is_resource = |kind: &&Type| kind.kind == Kind::Resource && !kind.is_abstract;

@@ -1,8 +1,7 @@
 //! The grammar of a REST request: <https://hl7.org/fhir/R4/http.html>.
 //!
 //! The one place that knows FHIR's URLs. An HTTP request and an entry of a batch or transaction are
-//! read by the same function, so the two cannot differ. Conditional update, conditional delete,
-//! patch and history of types are not supported.
+//! read by the same function, so the two cannot differ.
 
 use crate::definitions::Definitions;
 use crate::{Issue, IssueType, Json};
@@ -38,17 +37,34 @@ pub struct Request {
     pub form: Option<String>,
 }
 
+/// Name and value of each parameter, in order.
+pub type Parameters = Vec<(String, String)>;
+
+/// Which resource of a type is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The one with this logical id.
+    Id(String),
+    /// The one, or those, that a search finds: <https://hl7.org/fhir/R4/http.html#cond-update>.
+    Matching(Parameters),
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub enum Interaction {
     /// `GET metadata`.
-    Capabilities,
+    Capabilities {
+        /// The query's parameters.
+        parameters: Parameters,
+    },
     /// `GET [type]/[id]`.
     Read {
         #[expect(missing_docs, reason = "the names say it")]
         resource_type: String,
         /// Logical id.
         id: String,
+        /// The query's parameters, which shape the answer.
+        parameters: Parameters,
     },
     /// `GET [type]/[id]/_history/[vid]`.
     Vread {
@@ -58,43 +74,61 @@ pub enum Interaction {
         id: String,
         /// Version, from 1.
         version: i64,
+        /// The query's parameters, which shape the answer.
+        parameters: Parameters,
     },
-    /// `GET [type]/[id]/_history`.
+    /// `GET _history`, `GET [type]/_history` or `GET [type]/[id]/_history`.
     History {
-        #[expect(missing_docs, reason = "the names say it")]
-        resource_type: String,
-        /// Logical id.
-        id: String,
+        /// `None` for all types.
+        resource_type: Option<String>,
+        /// Logical id; `None` for all of the type.
+        id: Option<String>,
         /// The query's parameters.
-        parameters: Vec<(String, String)>,
+        parameters: Parameters,
     },
-    /// `GET [type]?…` or `POST [type]/_search`.
+    /// `GET [type]?…`, `GET ?…`, `GET [compartment]/[id]/[type]?…`, or `POST` to `_search` there.
     Search {
-        #[expect(missing_docs, reason = "the names say it")]
-        resource_type: String,
+        /// `None` for all types, or those that `_type` names.
+        resource_type: Option<String>,
+        /// Type and id of the resource whose compartment is searched.
+        compartment: Option<(String, String)>,
         /// The search parameters in order.
-        parameters: Vec<(String, String)>,
+        parameters: Parameters,
     },
     /// `POST [type]`.
     Create {
         /// The resource, whose type is that of the path.
         resource: Json,
         /// Search that must find nothing for the create to happen.
-        if_none_exist: Option<Vec<(String, String)>>,
+        if_none_exist: Option<Parameters>,
     },
-    /// `PUT [type]/[id]`.
+    /// `PUT [type]/[id]` or `PUT [type]?…`.
     Update {
-        /// The resource, whose type and id are those of the path.
+        /// The resource, whose type is that of the path, and so is its id, unless a search says
+        /// which resource is meant; then it may have none.
         resource: Json,
+        /// Which resource it replaces.
+        target: Target,
         /// Version that must be the current one.
         if_match: Option<i64>,
     },
-    /// `DELETE [type]/[id]`.
+    /// `PATCH [type]/[id]` or `PATCH [type]?…`.
+    Patch {
+        #[expect(missing_docs, reason = "the names say it")]
+        resource_type: String,
+        /// Which resource is changed.
+        target: Target,
+        /// A JSON Patch (an array), a FHIRPath Patch (Parameters), or a Binary that holds one.
+        patch: Json,
+        /// Version that must be the current one.
+        if_match: Option<i64>,
+    },
+    /// `DELETE [type]/[id]` or `DELETE [type]?…`.
     Delete {
         #[expect(missing_docs, reason = "the names say it")]
         resource_type: String,
-        /// Logical id.
-        id: String,
+        /// Which resource, or resources, are deleted.
+        target: Target,
         /// Version that must be the current one.
         if_match: Option<i64>,
     },
@@ -109,9 +143,11 @@ pub enum Interaction {
         /// Logical id, when invoked on an instance.
         id: Option<String>,
         /// The query's parameters.
-        parameters: Vec<(String, String)>,
+        parameters: Parameters,
         /// The body.
         body: Option<Json>,
+        /// Whether the method was POST: only then may the operation change anything.
+        post: bool,
     },
 }
 
@@ -154,22 +190,45 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
             ),
         )));
     }
+    if steps.len() > 1 && steps[0].starts_with('_') {
+        return Err(nothing_here());
+    }
     let get = matches!(request.method, Method::Get | Method::Head);
     match (steps.as_slice(), request.method) {
-        (["metadata"], Method::Get | Method::Head) => Ok(Interaction::Capabilities),
+        (["metadata"], _) if get => Ok(Interaction::Capabilities { parameters }),
         (["metadata"], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD"])),
         ([], Method::Post) => bundle(request.body),
-        ([], _) => Err(Refusal::MethodNotAllowed(&["POST"])),
+        ([], _) if get => search(definitions, &[], parameters),
+        ([], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "POST"])),
         ([.., name], method) if name.starts_with('$') => {
             operation(&steps, method, parameters, request.body)
         }
-        ([of, "_search"], Method::Post) => {
+        ([scope @ .., "_search"], Method::Post) => {
             let mut parameters = parameters;
             parameters.extend(decode_pairs(request.form.as_deref().unwrap_or_default())?);
-            Ok(Interaction::Search { resource_type: (*of).into(), parameters })
+            search(definitions, scope, parameters)
         }
-        ([_, "_search"], _) => Err(Refusal::MethodNotAllowed(&["POST"])),
-        ([of], _) if get => Ok(Interaction::Search { resource_type: (*of).into(), parameters }),
+        ([.., "_search"], _) => Err(Refusal::MethodNotAllowed(&["POST"])),
+        ([scope @ .., "_history"], _) if scope.len() <= 2 && get => Ok(Interaction::History {
+            resource_type: scope.first().map(|of| (*of).to_owned()),
+            id: scope.get(1).map(|id| checked_id(id)).transpose()?,
+            parameters,
+        }),
+        ([of, id, "_history", version], _) if get => match version.parse() {
+            Ok(version) if version > 0 => Ok(Interaction::Vread {
+                resource_type: (*of).into(),
+                id: checked_id(id)?,
+                version,
+                parameters,
+            }),
+            _ => Err(Refusal::NotFound(Issue::error(
+                IssueType::NotFound,
+                "There is no such version; versions here are whole numbers from 1.",
+            ))),
+        },
+        (["_history"] | [_, "_history"] | [_, _, "_history"] | [_, _, "_history", _], _) => {
+            Err(Refusal::MethodNotAllowed(&["GET", "HEAD"]))
+        }
         ([of], Method::Post) => {
             let resource = typed_body(request.body, of)?;
             let if_none_exist = request
@@ -178,69 +237,89 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
                 .map(|query| decode_pairs(query.split_once('?').map_or(query, |(_, query)| query)));
             Ok(Interaction::Create { resource, if_none_exist: if_none_exist.transpose()? })
         }
-        ([_], Method::Put | Method::Delete | Method::Patch) => {
-            Err(Refusal::NotSupported(Issue::error(
-                IssueType::NotSupported,
-                "Conditional update, patch and delete are not offered; name the resource by its id.",
-            )))
-        }
-        ([of, id], Method::Put) => {
-            let id = checked_id(id)?;
+        ([of] | [of, _], Method::Put) => {
+            let target = target(&steps, parameters)?;
             let resource = typed_body(request.body, of)?;
-            match resource.get("id").map(Json::as_str) {
-                Some(Some(inside)) if inside == id => {}
-                Some(_) => {
-                    return Err(Refusal::Invalid(
-                        Issue::error(
-                            IssueType::Invalid,
-                            "The id in the body differs from the id in the URL; make them equal.",
-                        )
-                        .at(format!("{of}.id")),
-                    ));
-                }
-                None => {
-                    return Err(Refusal::Invalid(
-                        Issue::error(
-                            IssueType::Required,
-                            "The resource has no id; an update carries the id of its URL.",
-                        )
-                        .at(format!("{of}.id")),
-                    ));
-                }
+            if let Target::Id(id) = &target {
+                same_id(&resource, of, id)?;
             }
-            Ok(Interaction::Update { resource, if_match: version_tag(request.if_match)? })
+            Ok(Interaction::Update { resource, target, if_match: version_tag(request.if_match)? })
         }
-        ([of, id], Method::Delete) => Ok(Interaction::Delete {
+        ([of] | [of, _], Method::Patch) => Ok(Interaction::Patch {
             resource_type: (*of).into(),
-            id: checked_id(id)?,
+            target: target(&steps, parameters)?,
+            patch: request.body.ok_or_else(|| {
+                Refusal::Invalid(Issue::error(
+                    IssueType::Required,
+                    "The request has no body; send a JSON Patch or a Parameters resource.",
+                ))
+            })?,
+            if_match: version_tag(request.if_match)?,
+        }),
+        ([of] | [of, _], Method::Delete) => Ok(Interaction::Delete {
+            resource_type: (*of).into(),
+            target: target(&steps, parameters)?,
             if_match: version_tag(request.if_match)?,
         }),
         ([of, id], _) if get => {
-            Ok(Interaction::Read { resource_type: (*of).into(), id: checked_id(id)? })
+            Ok(Interaction::Read { resource_type: (*of).into(), id: checked_id(id)?, parameters })
         }
-        ([_, _], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "PUT", "DELETE"])),
-        ([of, id, "_history"], _) if get => Ok(Interaction::History {
-            resource_type: (*of).into(),
-            id: checked_id(id)?,
-            parameters,
-        }),
-        ([of, id, "_history", version], _) if get => match version.parse() {
-            Ok(version) if version > 0 => {
-                Ok(Interaction::Vread { resource_type: (*of).into(), id: checked_id(id)?, version })
-            }
-            _ => Err(Refusal::NotFound(Issue::error(
-                IssueType::NotFound,
-                "There is no such version; versions here are whole numbers from 1.",
-            ))),
-        },
-        ([_, _, "_history"] | [_, _, "_history", _], _) => {
-            Err(Refusal::MethodNotAllowed(&["GET", "HEAD"]))
-        }
-        _ => Err(Refusal::NotFound(Issue::error(
-            IssueType::NotFound,
-            "There is nothing at this path of the FHIR service.",
-        ))),
+        ([_, _], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "PUT", "PATCH", "DELETE"])),
+        (scope, _) if get => search(definitions, scope, parameters),
+        _ => Err(nothing_here()),
     }
+}
+
+/// `[type]`, nothing for all types, or `[compartment]/[id]/[type]` with `*` for all types.
+fn search(
+    definitions: &Definitions,
+    scope: &[&str],
+    parameters: Parameters,
+) -> Result<Interaction, Refusal> {
+    let (compartment, resource_type) = match scope {
+        [] => (None, None),
+        [of] => (None, Some(*of)),
+        [of, id, "*"] if definitions.is_compartment(of) => (Some((*of, *id)), None),
+        [of, id, within] if definitions.is_compartment(of) && definitions.is_resource(within) => {
+            (Some((*of, *id)), Some(*within))
+        }
+        _ => return Err(nothing_here()),
+    };
+    let compartment = match compartment {
+        Some((of, id)) => Some((of.to_owned(), checked_id(id)?)),
+        None => None,
+    };
+    let resource_type = resource_type.map(str::to_owned);
+    Ok(Interaction::Search { resource_type, compartment, parameters })
+}
+
+/// `[type]/[id]`, or `[type]` and a search.
+fn target(steps: &[&str], parameters: Parameters) -> Result<Target, Refusal> {
+    match steps.get(1) {
+        Some(id) => Ok(Target::Id(checked_id(id)?)),
+        None => Ok(Target::Matching(parameters)),
+    }
+}
+
+fn same_id(resource: &Json, of: &str, id: &str) -> Result<(), Refusal> {
+    let (code, text) = match resource.get("id").map(Json::as_str) {
+        Some(Some(inside)) if inside == id => return Ok(()),
+        Some(_) => (
+            IssueType::Invalid,
+            "The id in the body differs from the id in the URL; make them equal.",
+        ),
+        None => {
+            (IssueType::Required, "The resource has no id; an update carries the id of its URL.")
+        }
+    };
+    Err(Refusal::Invalid(Issue::error(code, text).at(format!("{of}.id"))))
+}
+
+fn nothing_here() -> Refusal {
+    Refusal::NotFound(Issue::error(
+        IssueType::NotFound,
+        "There is nothing at this path of the FHIR service.",
+    ))
 }
 
 /// Whether `id` follows R4's grammar of an id: 1 to 64 letters, digits, `-` and `.`.
@@ -383,7 +462,7 @@ fn bundle(body: Option<Json>) -> Result<Interaction, Refusal> {
 fn operation(
     steps: &[&str],
     method: Method,
-    parameters: Vec<(String, String)>,
+    parameters: Parameters,
     body: Option<Json>,
 ) -> Result<Interaction, Refusal> {
     if !matches!(method, Method::Get | Method::Head | Method::Post) {
@@ -393,15 +472,11 @@ fn operation(
         [name] => (None, None, name),
         [of, name] => (Some((*of).to_owned()), None, name),
         [of, id, name] => (Some((*of).to_owned()), Some(checked_id(id)?), name),
-        _ => {
-            return Err(Refusal::NotFound(Issue::error(
-                IssueType::NotFound,
-                "There is nothing at this path of the FHIR service.",
-            )));
-        }
+        _ => return Err(nothing_here()),
     };
     let name = name.trim_start_matches('$').to_owned();
-    Ok(Interaction::Operation { name, resource_type, id, parameters, body })
+    let post = method == Method::Post;
+    Ok(Interaction::Operation { name, resource_type, id, parameters, body, post })
 }
 
 /// A name from outside, cut so that an answer stays short.

@@ -13,4 +13,4 @@ mod query;
 pub use condition::{Bound, Condition, Direction, IndexRow, IndexValue, ParameterKey, Query, Sort};
 pub use index::{index, reference_key};
 pub use matches::{Candidate, matches};
-pub use query::{Search, parse};
+pub use query::{Limits, Reading, Search, parse};

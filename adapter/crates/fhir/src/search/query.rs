@@ -11,14 +11,37 @@ use crate::{Issue, IssueType};
 use super::condition::{Bound, Condition, Direction, Query, Sort};
 use super::key::{self, Number};
 
-/// Matches on a page when the request does not say.
-pub const DEFAULT_COUNT: usize = 50;
-/// Most matches on a page, whatever the request says.
-pub const MAX_COUNT: usize = 1000;
-/// Longest chain (`a.b.c=`) that is followed.
-const MAX_CHAIN: usize = 4;
-/// Most values of one parameter.
-const MAX_VALUES: usize = 200;
+/// How much a search may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Matches on a page when the request does not say.
+    pub default_count: usize,
+    /// Most matches on a page, whatever the request says.
+    pub max_count: usize,
+    /// Longest chain (`a.b.c=`) that is followed.
+    pub max_chain: usize,
+    /// Most values of one parameter.
+    pub max_values: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { default_count: 50, max_count: 1000, max_chain: 4, max_values: 200 }
+    }
+}
+
+/// What a search is read with.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The search parameters that there are.
+    pub definitions: &'a Definitions,
+    /// The service's own FHIR base URL.
+    pub base: &'a str,
+    /// Whether unknown parameters are errors.
+    pub strict: bool,
+    /// How much may be asked for.
+    pub limits: Limits,
+}
 
 /// Parameters that shape the answer and are read elsewhere.
 const SHAPING: [&str; 6] =
@@ -35,25 +58,24 @@ pub struct Search {
     pub ignored: Vec<Issue>,
 }
 
-/// Reads a search for `resource_type`. `base` is the service's own FHIR base URL.
+/// Reads a search for `resource_type`.
 ///
 /// # Errors
 /// One issue for each value that cannot be read and each modifier that is not supported; with
 /// `strict`, unknown parameters as well.
 pub fn parse(
-    definitions: &Definitions,
-    base: &str,
+    reading: Reading<'_>,
     resource_type: &str,
     parameters: &[(String, String)],
-    strict: bool,
 ) -> Result<Search, Vec<Issue>> {
-    let reader = Reader { definitions, base };
+    let Reading { definitions, base, strict, limits } = reading;
+    let reader = Reader { definitions, base, limits };
     let mut search = Search {
         query: Query {
             resource_type: resource_type.to_owned(),
             condition: Condition::All(Vec::new()),
             sort: Vec::new(),
-            count: DEFAULT_COUNT,
+            count: limits.default_count,
             cursor: None,
             total: false,
         },
@@ -82,7 +104,7 @@ pub fn parse(
                 Ok(())
             }
             name if SHAPING.contains(&name.split(':').next().unwrap_or_default()) => Ok(()),
-            _ => reader.condition(resource_type, name, value, MAX_CHAIN).map(|condition| {
+            _ => reader.condition(resource_type, name, value, limits.max_chain).map(|condition| {
                 conditions.push(condition);
             }),
         };
@@ -118,6 +140,7 @@ fn unreadable(name: &str, expected: &str) -> Issue {
 struct Reader<'a> {
     definitions: &'a Definitions,
     base: &'a str,
+    limits: Limits,
 }
 
 impl Reader<'_> {
@@ -125,7 +148,7 @@ impl Reader<'_> {
         let count: usize = value
             .parse()
             .map_err(|_| Fault::Value(unreadable("_count", "a whole number from 0")))?;
-        query.count = count.min(MAX_COUNT);
+        query.count = count.min(self.limits.max_count);
         Ok(())
     }
 
@@ -180,7 +203,7 @@ impl Reader<'_> {
         depth: usize,
     ) -> Result<Condition, Fault> {
         if depth == 0 {
-            return Err(Fault::Value(unreadable(name, "a chain of at most four parameters")));
+            return Err(Fault::Value(unreadable(name, "a shorter chain")));
         }
         if let Some(rest) = name.strip_prefix("_has:") {
             let mut parts = rest.splitn(3, ':');
@@ -215,8 +238,9 @@ impl Reader<'_> {
             };
         }
         let values = values(value);
-        if values.len() > MAX_VALUES {
-            return Err(Fault::Value(unreadable(name, "at most 200 values")));
+        if values.len() > self.limits.max_values {
+            let expected = format!("at most {} values", self.limits.max_values);
+            return Err(Fault::Value(unreadable(name, &expected)));
         }
         let any = values
             .iter()
