@@ -19,7 +19,7 @@ mod search;
 mod unit;
 mod update;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
@@ -171,7 +171,8 @@ pub struct Facade {
     policy: Policy,
     /// FHIR base URL without a slash at its end.
     base: String,
-    capabilities: Arc<str>,
+    /// The CapabilityStatement, and the definitions that it was made from.
+    statement: Mutex<Option<(Arc<Definitions>, Arc<str>)>>,
     enqueued: Notify,
 }
 
@@ -186,7 +187,6 @@ impl Facade {
         base: &str,
     ) -> Facade {
         let base = base.trim_end_matches('/').to_owned();
-        let capabilities = capabilities::statement(&definitions, &base, source.now());
         Facade {
             resources,
             definitions: RwLock::new(definitions),
@@ -194,7 +194,7 @@ impl Facade {
             source,
             policy,
             base,
-            capabilities: capabilities.to_string().into(),
+            statement: Mutex::new(None),
             enqueued: Notify::new(),
         }
     }
@@ -342,9 +342,7 @@ impl Facade {
         // Both kinds of caller may do everything; who else may do what comes with `auth = smart`.
         let (Caller::Open | Caller::System) = caller;
         match interaction {
-            Interaction::Capabilities { .. } => {
-                Ok(Reply { body: Some(self.capabilities.clone()), ..Reply::empty(Success::Ok) })
-            }
+            Interaction::Capabilities { parameters } => self.capabilities(parameters),
             Interaction::Read { resource_type, id, .. } => self.read(resource_type, id).await,
             Interaction::Vread { resource_type, id, version, .. } => {
                 self.vread(resource_type, id, *version).await

@@ -11,6 +11,8 @@ pub(super) struct Operation {
     pub(super) name: &'static str,
     /// Canonical of its definition.
     pub(super) definition: &'static str,
+    /// Whether it may be invoked on the base.
+    pub(super) system: bool,
     /// Resource types on which it may be invoked.
     pub(super) resource_types: &'static [&'static str],
 }
@@ -19,6 +21,7 @@ pub(super) struct Operation {
 pub(super) const OPERATIONS: &[Operation] = &[Operation {
     name: "extract",
     definition: "http://hl7.org/fhir/uv/sdc/OperationDefinition/QuestionnaireResponse-extract",
+    system: false,
     resource_types: &["QuestionnaireResponse"],
 }];
 
