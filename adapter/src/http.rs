@@ -3,6 +3,7 @@
 
 mod fhir;
 mod health;
+mod openapi;
 mod request_id;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/lumbar.css", get(pages::stylesheet))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/fhir", any(fhir::handle))
         .route("/fhir/", any(fhir::handle))
         .route("/fhir/{*path}", any(fhir::handle))

@@ -19,7 +19,7 @@ use crate::facade::Error;
 use super::fhir::error_response;
 
 /// The routes outside `/fhir`.
-const OURS: [&str; 4] = ["/", "/lumbar.css", "/healthz", "/readyz"];
+const OURS: [&str; 5] = ["/", "/healthz", "/lumbar.css", "/openapi.json", "/readyz"];
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
