@@ -8,6 +8,7 @@ mod concurrency;
 mod conformance;
 mod demo;
 mod durability;
+mod examples;
 mod house;
 mod http;
 mod lossless;
