@@ -16,4 +16,5 @@ mod observability;
 mod outbox;
 mod program;
 mod scoring;
+mod search_model;
 mod validation;
