@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use clap::Args as _;
 use lumbar_testkit::root;
 
 /// Source files over 600 lines. The list may only shrink: one that became shorter fails, too.
@@ -289,6 +290,27 @@ fn the_documents_name_files_that_exist() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The README's table has a row for each option of `serve`, with its variable and key.
+#[test]
+fn the_readme_names_every_option() {
+    let command = lumbar::config::Options::augment_args(clap::Command::new("serve"));
+    let readme = read(&root().join("README.md"));
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
+    let mut wrong = Vec::new();
+    for option in command.get_arguments() {
+        let Some(long) = option.get_long() else { continue };
+        let variable = option.get_env().unwrap().to_string_lossy().into_owned();
+        let found = rows.iter().any(|row| {
+            let flag = row.split(['`', ' ']).any(|word| word == format!("--{long}"));
+            flag && row.contains(&format!("`{variable}`")) && row.contains(&format!("| `{long}` |"))
+        });
+        if !found {
+            wrong.push(format!("--{long}, {variable}"));
+        }
+    }
+    assert!(wrong.is_empty(), "the README has no row for: {}", wrong.join("; "));
 }
 
 /// No file names a folder of the machine on which it was written.
