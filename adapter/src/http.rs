@@ -1,10 +1,16 @@
 //! HTTP: <https://hl7.org/fhir/R4/http.html>. Bytes and headers in, bytes and headers out; what
 //! they mean is decided elsewhere.
 
+mod binary;
+mod connection;
+mod date;
 mod fhir;
 mod health;
+mod negotiate;
 mod openapi;
+mod prefer;
 mod request_id;
+mod response;
 
 use std::sync::Arc;
 
@@ -13,6 +19,8 @@ use axum::extract::State;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{any, get};
+
+pub use connection::accept;
 
 use crate::app::App;
 use crate::pages;
@@ -34,5 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn start(State(app): State<Arc<App>>) -> Response {
-    pages::start(&app).await.unwrap_or_else(|error| fhir::error_response(&error))
+    pages::start(&app)
+        .await
+        .unwrap_or_else(|error| response::error(&app, &error, negotiate::Wanted::default()))
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use lumbar_fhir::Issue;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_store::Store;
@@ -52,15 +51,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
 
     let router = http::router(app.clone());
-    let listener = listener.tap_io(|stream| {
-        // Small answers must not wait for more.
-        let _ = stream.set_nodelay(true);
-    });
-    let mut told = stopped.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        let _ = told.wait_for(|stop| *stop).await;
-    });
-    let mut server = tokio::spawn(async move { server.await });
+    let mut server = tokio::spawn(http::accept(listener, router, stopped.clone()));
     let told = signal().map_err(|error| format!("signals cannot be received: {error}"))?;
     say(&format!("lumbar listening on http://{local}"));
     let walk_and_serve = async {

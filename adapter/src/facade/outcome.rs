@@ -34,12 +34,12 @@ pub enum Error {
     /// The path knows other methods.
     #[error("method not allowed")]
     MethodNotAllowed(&'static [&'static str]),
-    /// No format that the client accepts is spoken here.
+    /// The answer cannot be given in a format that the client accepts.
     #[error("not acceptable")]
-    NotAcceptable,
+    NotAcceptable(Issue),
     /// The body is in a format that is not spoken here.
     #[error("unsupported media type")]
-    UnsupportedMediaType,
+    UnsupportedMediaType(Issue),
     /// The body is larger than the limit, in bytes.
     #[error("too large")]
     TooLarge(usize),
@@ -66,8 +66,8 @@ impl Error {
             Error::Unparseable(_) => 400,
             Error::NotSupported(_) => 501,
             Error::MethodNotAllowed(_) => 405,
-            Error::NotAcceptable => 406,
-            Error::UnsupportedMediaType => 415,
+            Error::NotAcceptable(_) => 406,
+            Error::UnsupportedMediaType(_) => 415,
             Error::TooLarge(_) => 413,
             Error::Timeout => 408,
             Error::Busy => 503,
@@ -82,19 +82,13 @@ impl Error {
             | Error::Gone(issue, _)
             | Error::Conflict(issue)
             | Error::PreconditionFailed(issue)
-            | Error::NotSupported(issue) => vec![issue.clone()],
+            | Error::NotSupported(issue)
+            | Error::NotAcceptable(issue)
+            | Error::UnsupportedMediaType(issue) => vec![issue.clone()],
             Error::Invalid(issues) | Error::Unparseable(issues) => issues.clone(),
             Error::MethodNotAllowed(allowed) => vec![Issue::error(
                 IssueType::NotSupported,
                 format!("This path does not know the method; it knows {}.", allowed.join(", ")),
-            )],
-            Error::NotAcceptable => vec![Issue::error(
-                IssueType::NotSupported,
-                "None of the accepted formats is offered; accept application/fhir+json.",
-            )],
-            Error::UnsupportedMediaType => vec![Issue::error(
-                IssueType::NotSupported,
-                "The Content-Type is not supported; send application/fhir+json.",
             )],
             Error::TooLarge(limit) => vec![Issue::error(
                 IssueType::TooLong,

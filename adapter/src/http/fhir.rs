@@ -4,97 +4,155 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{
-    ACCEPT, ALLOW, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
-    RETRY_AFTER,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
+use axum::http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lumbar_fhir::datetime::Micros;
-use lumbar_fhir::rest::{self, Method};
-use lumbar_fhir::{Issue, IssueType, Json, JsonError};
+use lumbar_fhir::format::xml;
+use lumbar_fhir::rest::{self, Interaction, Method, Refusal};
+use lumbar_fhir::{Issue, IssueType, Json};
 
 use crate::app::App;
-use crate::facade::{Error, Preferences, Reply, Return};
+use crate::facade::{Error, Reply};
 use crate::security::Caller;
 
-const FHIR_JSON: &str = "application/fhir+json; charset=utf-8";
+use super::date::read_http_date;
+use super::negotiate::{BODIES, Format, PATCHES, Sent, Wanted, header, sent};
+use super::prefer::preferences;
+use super::{binary, response};
+
 static IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
-static PREFER: HeaderName = HeaderName::from_static("prefer");
+const METHODS: [Method; 6] =
+    [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete];
 
 /// Performs one request below `/fhir`.
 pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let head = *request.method() == HttpMethod::HEAD;
-    let held = condition(&request);
-    let mut response = match answer(&app, request).await {
-        Ok(reply) if held.is_some_and(|held| reply.is_held(&held)) => {
-            let mut response = success_response(&reply);
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.body_mut() = Body::empty();
-            response
-        }
-        Ok(reply) => success_response(&reply),
-        Err(error) => error_response(&error),
-    };
-    if head {
-        *response.body_mut() = Body::empty();
-    }
-    response
+    let (parts, body) = request.into_parts();
+    // The format of errors, too, which those before the negotiation have in the plainest form.
+    let mut wanted = Wanted::default();
+    let answered = answer(&app, &parts, body, &mut wanted).await;
+    answered.unwrap_or_else(|error| response::error(&app, &error, wanted))
 }
 
-async fn answer(app: &App, request: Request) -> Result<Reply, Error> {
-    let (parts, body) = request.into_parts();
-    let method = match parts.method {
+async fn answer(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    wanted: &mut Wanted,
+) -> Result<Response, Error> {
+    let path = parts.uri.path();
+    let path = path.strip_prefix("/fhir").unwrap_or(path).trim_start_matches('/');
+    let query = parts.uri.query().unwrap_or_default();
+    let of_binary = binary::is_binary(path);
+    *wanted = Wanted::of(&parts.headers, &shape(query), of_binary)?;
+    let definitions = app.facade.definitions();
+    let mut request = rest::Request {
+        method: Method::Get,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        if_match: header(&parts.headers, &IF_MATCH).map(str::to_owned),
+        if_none_exist: header(&parts.headers, &IF_NONE_EXIST).map(str::to_owned),
+        body: None,
+        form: None,
+    };
+    let allowed =
+        || allowed(|method| rest::parse(&definitions, rest::Request { method, ..request.clone() }));
+    request.method = match parts.method {
         HttpMethod::GET => Method::Get,
         HttpMethod::HEAD => Method::Head,
         HttpMethod::POST => Method::Post,
         HttpMethod::PUT => Method::Put,
         HttpMethod::PATCH => Method::Patch,
         HttpMethod::DELETE => Method::Delete,
-        _ => return Err(Error::MethodNotAllowed(&["GET", "HEAD", "POST", "PUT", "DELETE"])),
+        _ => return Err(allowed()),
     };
-    let query = parts.uri.query().unwrap_or_default();
-    if !accepts_json(&parts.headers, query) {
-        return Err(Error::NotAcceptable);
-    }
-    let header = |name: &HeaderName| {
-        parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-    };
-    let bytes = read_body(app, body).await?;
-    let content_type = header(&CONTENT_TYPE).unwrap_or_default();
-    let is_form = content_type.starts_with("application/x-www-form-urlencoded");
-    let mut form = None;
-    let mut resource = None;
-    if is_form {
-        let text = std::str::from_utf8(&bytes).map_err(|_| {
-            Error::Unparseable(vec![Issue::error(
-                IssueType::Structure,
-                "The form in the body is not valid UTF-8.",
-            )])
-        })?;
-        form = Some(text.to_owned());
-    } else if !bytes.is_empty() {
-        if !is_json(&content_type) {
-            return Err(Error::UnsupportedMediaType);
+    if matches!(request.method, Method::Post | Method::Put | Method::Patch) {
+        let bytes = read_body(app, body).await?;
+        if !bytes.is_empty() {
+            take_body(app, &parts.headers, &bytes, &mut request)?;
         }
-        resource = Some(Json::parse(&bytes).map_err(unparseable)?);
+        if let Some(form) = &request.form {
+            let mut parameters = shape(query);
+            parameters.extend(shape(form));
+            *wanted = Wanted::of(&parts.headers, &parameters, of_binary)?;
+        }
     }
-    let path = parts.uri.path();
-    let interaction = rest::parse(
-        &app.facade.definitions(),
-        rest::Request {
-            method,
-            path: path.strip_prefix("/fhir").unwrap_or(path).trim_start_matches('/').to_owned(),
-            query: query.to_owned(),
-            if_match: header(&IF_MATCH),
-            if_none_exist: header(&IF_NONE_EXIST),
-            body: resource,
-            form,
-        },
-    )?;
+    let is_safe = matches!(request.method, Method::Get | Method::Head);
+    let interaction = rest::parse(&definitions, request)?;
     let prefer = preferences(&parts.headers);
-    app.facade.perform(&Caller::Open, &interaction, prefer).await
+    let reply = app.facade.perform(&Caller::Open, &interaction, prefer).await?;
+    if is_safe && is_held(&reply, &parts.headers) {
+        let mut response = Response::new(Body::empty());
+        response::describe(&mut response, &reply);
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    if !wanted.is_fhir
+        && binary::is_read(&interaction)
+        && let Some(mut response) = reply.body.as_deref().and_then(binary::content)
+    {
+        response::describe(&mut response, &reply);
+        return Ok(response);
+    }
+    match response::success(&definitions, &reply, *wanted) {
+        // What is stored is stored: the answer must not say otherwise.
+        Err(_) if !is_safe => response::success(&definitions, &reply, Wanted::default()),
+        result => result,
+    }
+}
+
+/// The parameters of a query or form that shape the answer. One that cannot be read is left to the
+/// reading of the request, which says so.
+fn shape(query: &str) -> Vec<(String, String)> {
+    if !query.contains("_format") && !query.contains("_pretty") {
+        return Vec::new();
+    }
+    rest::decode_pairs(query).unwrap_or_default()
+}
+
+/// Reads the body into the request, by its media type.
+fn take_body(
+    app: &App,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    request: &mut rest::Request,
+) -> Result<(), Error> {
+    let sent = sent(headers)?;
+    if binary::is_content(request.method, &request.path, sent) {
+        request.body = Some(binary::resource(headers, &request.path, bytes));
+        return Ok(());
+    }
+    let is_patch = request.method == Method::Patch;
+    let is_search = request.method == Method::Post
+        && request.path.trim_end_matches('/').rsplit('/').next() == Some("_search");
+    match sent {
+        Sent::Resource(Format::Xml, _) => {
+            request.body = Some(xml::parse(&app.facade.definitions(), bytes).map_err(no_xml)?);
+        }
+        Sent::Resource(Format::Json, _) => request.body = Some(parse_json(bytes)?),
+        Sent::JsonPatch if is_patch => request.body = Some(parse_json(bytes)?),
+        Sent::Form if is_search => {
+            let text = std::str::from_utf8(bytes).map_err(|_| {
+                let text = "The form in the body is not valid UTF-8.";
+                Error::Unparseable(vec![Issue::error(IssueType::Structure, text)])
+            })?;
+            request.form = Some(text.to_owned());
+        }
+        _ => {
+            let text = match (is_patch, is_search) {
+                (true, _) => {
+                    format!("The Content-Type of the patch is not supported; send {PATCHES}.")
+                }
+                (_, true) => "The Content-Type is not supported; send a search as \
+                              application/x-www-form-urlencoded."
+                    .to_owned(),
+                _ => format!("The Content-Type is not supported; send {BODIES}."),
+            };
+            return Err(Error::UnsupportedMediaType(Issue::error(IssueType::NotSupported, text)));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the body up to the configured size and time.
@@ -112,138 +170,45 @@ async fn read_body(app: &App, body: Body) -> Result<Bytes, Error> {
     }
 }
 
-fn unparseable(error: JsonError) -> Error {
-    let mut issue = Issue::error(
-        IssueType::Structure,
-        format!("The body is not JSON as FHIR uses it: {error}."),
-    );
-    if !error.path.is_empty() {
-        issue = issue.at(error.path);
-    }
-    Error::Unparseable(vec![issue])
-}
-
-fn is_json(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(kind.as_str(), "" | "application/fhir+json" | "application/json" | "text/json")
-}
-
-/// Whether JSON may be sent: `_format` decides, then `Accept`.
-fn accepts_json(headers: &HeaderMap, query: &str) -> bool {
-    let format = query.split('&').find_map(|pair| pair.strip_prefix("_format="));
-    if let Some(format) = format {
-        let format = format.replace("%2F", "/").replace("%2f", "/").replace("%2B", "+");
-        let format = format.replace(' ', "+");
-        return matches!(
-            format.split([';', '%']).next().unwrap_or_default(),
-            "json" | "application/json" | "application/fhir+json" | "text/json"
-        );
-    }
-    let mut accepts =
-        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
-    if accepts.peek().is_none() {
-        return true;
-    }
-    accepts.flat_map(|value| value.split(',')).any(|range| {
-        let range = range.to_ascii_lowercase();
-        let mut parts = range.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default();
-        let refused = |part: &str| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-        !parts.any(refused)
-            && matches!(
-                kind,
-                "*/*"
-                    | "application/*"
-                    | "application/fhir+json"
-                    | "application/json"
-                    | "text/json"
-                    | ""
-            )
+fn parse_json(bytes: &[u8]) -> Result<Json, Error> {
+    Json::parse(bytes).map_err(|error| {
+        let text = format!("The body is not JSON as FHIR uses it: {error}.");
+        unparseable(IssueType::Structure, text, error.path)
     })
 }
 
-/// The versions that a reading client holds: `If-None-Match: W/"3"`.
-fn condition(request: &Request) -> Option<String> {
-    if !matches!(*request.method(), HttpMethod::GET | HttpMethod::HEAD) {
-        return None;
-    }
-    Some(request.headers().get(IF_NONE_MATCH)?.to_str().ok()?.to_owned())
+fn no_xml(error: xml::XmlError) -> Error {
+    let text = format!("The body is not XML as FHIR uses it: {error}.");
+    unparseable(error.code, text, error.path)
 }
 
-/// The `Prefer` headers: <https://hl7.org/fhir/R4/http.html#prefer>; unknown preferences are ignored.
-fn preferences(headers: &HeaderMap) -> Preferences {
-    let mut preferences = Preferences::default();
-    for header in headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok()) {
-        for preference in header.split([',', ';']) {
-            match preference.trim() {
-                "return=minimal" => preferences.returns = Some(Return::Minimal),
-                "return=representation" => preferences.returns = Some(Return::Representation),
-                "return=OperationOutcome" => preferences.returns = Some(Return::OperationOutcome),
-                "handling=strict" => preferences.strict = true,
-                "respond-async" => preferences.asynchronous = true,
-                _ => {}
-            }
+fn unparseable(code: IssueType, text: String, path: String) -> Error {
+    let issue = Issue::error(code, text);
+    Error::Unparseable(vec![if path.is_empty() { issue } else { issue.at(path) }])
+}
+
+/// Why a method that FHIR does not use is refused: the path knows others, or does not exist.
+fn allowed(read: impl Fn(Method) -> Result<Interaction, Refusal>) -> Error {
+    for method in METHODS {
+        match read(method) {
+            Err(refusal @ Refusal::MethodNotAllowed(_)) => return refusal.into(),
+            Err(refusal @ Refusal::NotFound(_)) if method == Method::Get => return refusal.into(),
+            _ => {}
         }
     }
-    preferences
+    Error::MethodNotAllowed(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 }
 
-fn success_response(reply: &Reply) -> Response {
-    let body = match &reply.body {
-        Some(body) => Body::from(Bytes::from_owner(SharedText(body.clone()))),
-        None => Body::empty(),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(reply.success.status()).unwrap_or(StatusCode::OK);
-    let headers = response.headers_mut();
-    if reply.body.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(FHIR_JSON));
+/// Whether the client holds what the answer is about (RFC 9110, 13.2.2): `If-None-Match: W/"3"`
+/// decides; without it `If-Modified-Since`, in whole seconds.
+fn is_held(reply: &Reply, headers: &HeaderMap) -> bool {
+    let mut tags = headers.get_all(IF_NONE_MATCH).iter().peekable();
+    if tags.peek().is_some() {
+        return tags.filter_map(|tag| tag.to_str().ok()).any(|tag| reply.is_held(tag));
     }
-    if let Some(version) = reply.version {
-        insert(headers, ETAG, &format!("W/\"{version}\""));
-    }
-    if let Some(moment) = reply.last_updated {
-        insert(headers, LAST_MODIFIED, &http_date(moment));
-    }
-    if let Some(location) = &reply.location {
-        insert(headers, LOCATION, location);
-    }
-    response
-}
-
-/// The answer to an error: its status and an OperationOutcome.
-pub fn error_response(error: &Error) -> Response {
-    let mut response = Response::new(Body::from(error.outcome().to_string()));
-    *response.status_mut() =
-        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(FHIR_JSON));
-    match error {
-        Error::MethodNotAllowed(allowed) => insert(headers, ALLOW, &allowed.join(", ")),
-        Error::Gone(_, version) => insert(headers, ETAG, &format!("W/\"{version}\"")),
-        Error::Busy => insert(headers, RETRY_AFTER, "2"),
-        _ => {}
-    }
-    response
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
-/// A moment as HTTP writes it (RFC 9110, 5.6.7): `Mon, 02 Mar 2026 10:42:00 GMT`.
-fn http_date(moment: Micros) -> String {
-    let moment = jiff::Timestamp::from_microsecond(moment).unwrap_or_default();
-    moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
-/// A stored text as the body of an answer, without a copy.
-struct SharedText(Arc<str>);
-
-impl AsRef<[u8]> for SharedText {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
+    let since = header(headers, &IF_MODIFIED_SINCE).and_then(read_http_date);
+    match (since, reply.last_updated) {
+        (Some(since), Some(moment)) => moment.div_euclid(1_000_000) <= since,
+        _ => false,
     }
 }

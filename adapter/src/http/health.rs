@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lumbar_fhir::{Issue, IssueType};
 
 use crate::app::App;
 use crate::facade::Error;
 
-use super::fhir::error_response;
+use super::negotiate::Wanted;
+use super::response;
 
 /// 200 as long as the process answers.
 pub async fn healthz() -> &'static str {
@@ -28,9 +29,11 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 /// 404 for every path that is not ours.
-pub async fn nothing_here() -> Response {
-    error_response(&Error::NotFound(Issue::error(
+pub async fn nothing_here(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let issue = Issue::error(
         IssueType::NotFound,
         "There is nothing here; the FHIR service is at /fhir, the start page at /.",
-    )))
+    );
+    let wanted = Wanted::of(&headers, &[], false).unwrap_or_default();
+    response::error(&app, &Error::NotFound(issue), wanted)
 }

@@ -16,7 +16,8 @@ use tracing::{Instrument, debug, info_span};
 use crate::app::App;
 use crate::facade::Error;
 
-use super::fhir::error_response;
+use super::negotiate::Wanted;
+use super::response;
 
 /// The routes outside `/fhir`.
 const OURS: [&str; 5] = ["/", "/healthz", "/lumbar.css", "/openapi.json", "/readyz"];
@@ -44,12 +45,13 @@ pub async fn with_request_id(
         method = request.method().as_str(),
         route = route(request.uri().path(), &app.facade.definitions()),
     );
+    let wanted = Wanted::of(request.headers(), &[], false).unwrap_or_default();
     let began = Instant::now();
     let run = async {
         let result = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = result.unwrap_or_else(|_| {
             tracing::error!("a request handler panicked");
-            error_response(&Error::Internal)
+            response::error(&app, &Error::Internal, wanted)
         });
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         debug!(status = response.status().as_u16(), duration_ms, "answered");

@@ -416,3 +416,95 @@ async fn errors_do_not_repeat_the_body() {
     })
     .await;
 }
+
+/// XML that no reader should be hurt by.
+#[tokio::test]
+async fn bad_xml_is_refused_and_leaves_nothing_behind() {
+    let patient =
+        |inner: &str| format!(r#"<Patient xmlns="http://hl7.org/fhir">{inner}</Patient>"#);
+    let deep = "<extension url=\"a\">".repeat(10_000);
+    let laughs: String = (1..10)
+        .map(|index| format!(r#"<!ENTITY l{index} "{}">"#, format!("&l{};", index - 1).repeat(10)))
+        .collect();
+    let attributes: String = (0..100_000).map(|index| format!(" a{index}=\"\"")).collect();
+    let spaces: String = (0..100_000).map(|index| format!(" xmlns:a{index}=\"b\"")).collect();
+    let bodies: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("no XML", b"{}".to_vec(), "structure"),
+        ("blanks", b" \n".to_vec(), "structure"),
+        ("broken off", patient("")[..30].into(), "structure"),
+        ("not closed", patient("<name>").into(), "structure"),
+        (
+            "invalid UTF-8",
+            b"<Patient xmlns=\"http://hl7.org/fhir\">\xff</Patient>".to_vec(),
+            "structure",
+        ),
+        ("a control character", patient("<language value=\"\u{1}\"/>").into(), "structure"),
+        ("a zero by number", patient("<language value=\"&#0;\"/>").into(), "structure"),
+        ("nested 10,000 deep", patient(&deep).into(), "structure"),
+        (
+            "10,000 divs",
+            patient(&format!(
+                "<text><div xmlns=\"http://www.w3.org/1999/xhtml\">{}",
+                "<p>".repeat(10_000)
+            ))
+            .into(),
+            "structure",
+        ),
+        ("100,000 attributes", patient(&format!("<name{attributes}/>")).into(), "too-costly"),
+        ("100,000 namespaces", patient(&format!("<name{spaces}/>")).into(), "too-costly"),
+        (
+            "a thousand million laughs",
+            format!(
+                "<!DOCTYPE l [<!ENTITY l0 \"ha\">{laughs}]>{}",
+                patient("<language value=\"&l9;\"/>")
+            )
+            .into(),
+            "structure",
+        ),
+        (
+            "an outer entity",
+            format!(
+                "<!DOCTYPE l [<!ENTITY a SYSTEM \"file:///etc/passwd\">]>{}",
+                patient("<language value=\"&a;\"/>")
+            )
+            .into(),
+            "structure",
+        ),
+        (
+            "an outer DTD",
+            format!("<!DOCTYPE l SYSTEM \"http://lumbar.test/x.dtd\">{}", patient("")).into(),
+            "structure",
+        ),
+        ("an unknown element", patient("<nonsense/>").into(), "structure"),
+        ("an empty element", patient("<birthDate/>").into(), "required"),
+        ("no boolean", patient("<active value=\"1\"/>").into(), "value"),
+        (
+            "another encoding",
+            format!("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>{}", patient("")).into(),
+            "not-supported",
+        ),
+    ];
+    on_both(async |app: &TestApp| {
+        let mut failed = Vec::new();
+        for (name, body, code) in &bodies {
+            let headers = [("content-type", "application/fhir+xml")];
+            let reply = app.call("POST", "/fhir/Patient", &headers, body.clone()).await;
+            let complaints = complaints(&reply, 400, code);
+            if !complaints.is_empty() {
+                failed.push(format!("{name}: {}", complaints.join("; ")));
+            }
+        }
+        for body in [
+            "<family value=\"Quillfeather",
+            "<family value=\"Quillfeather\"/>Quillfeather",
+            "<active value=\"Quillfeather\"/>",
+        ] {
+            let headers = [("content-type", "application/fhir+xml")];
+            let reply = app.call("POST", "/fhir/Patient", &headers, patient(body)).await.is(400);
+            assert!(!reply.text.contains("Quillfeather"), "{}", reply.text);
+        }
+        assert_eq!(app.count("Patient").await, 0);
+        assert!(failed.is_empty(), "on {}:\n{}", app.database, failed.join("\n"));
+    })
+    .await;
+}

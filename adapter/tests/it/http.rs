@@ -24,6 +24,7 @@ enum Expected {
     Anything,
     Nothing,
     Like(Json),
+    Text(String),
 }
 
 fn parse(text: &str) -> Result<Vec<Step>, String> {
@@ -32,7 +33,10 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
     let mut pattern = String::new();
     let finish = |steps: &mut Vec<Step>, pattern: &mut String| {
         let Some(step) = steps.last_mut() else { return Ok(()) };
-        if !pattern.trim().is_empty() {
+        let text = pattern.trim();
+        if !text.is_empty() && !text.starts_with(['{', '[']) {
+            step.expected = Expected::Text(text.to_owned());
+        } else if !text.is_empty() {
             let json = Json::parse(pattern.as_bytes());
             step.expected =
                 Expected::Like(json.map_err(|e| format!("step at line {}: {e}", step.line))?);
@@ -148,6 +152,15 @@ fn complaints(step: &Step, reply: &Reply) -> Vec<String> {
             Ok(actual) => unlike(pattern, &actual, "$", &mut out),
             Err(error) => out.push(format!("the body is not JSON: {error}")),
         },
+        Expected::Text(text) => {
+            let is_like = match text.strip_suffix('*') {
+                Some(beginning) => reply.text.starts_with(beginning),
+                None => reply.text == *text,
+            };
+            if !is_like {
+                out.push(format!("expected the text {text}"));
+            }
+        }
     }
     out
 }
@@ -198,7 +211,20 @@ macro_rules! areas {
     };
 }
 
-areas!(batch, create, delete, history, negotiation, prefer, read, search, transaction, update);
+areas!(
+    batch,
+    binary,
+    create,
+    delete,
+    history,
+    negotiation,
+    prefer,
+    read,
+    search,
+    transaction,
+    update,
+    xml,
+);
 
 /// Every page of a search, each resource once, whatever the order and the size of a page.
 #[tokio::test]

@@ -25,6 +25,9 @@ const TEXTS: &[&str] = &[
     r#"{"resourceType":"Binary","id":"x","contentType":"text/plain","data":"bm90aGluZyBpcyBsb3N0"}"#,
 ];
 
+/// Without it a Binary comes back as its content.
+const AS_FHIR: &[(&str, &str)] = &[("accept", "application/fhir+json")];
+
 #[tokio::test]
 async fn what_was_put_comes_back_to_the_byte() {
     on_both(async |app: &TestApp| {
@@ -45,7 +48,7 @@ async fn what_was_put_comes_back_to_the_byte() {
             );
             assert_eq!(put.text, expected);
             for path in [path.clone(), format!("{path}/_history/{version}")] {
-                let read = app.call("GET", &path, &[], "").await.is(200);
+                let read = app.call("GET", &path, AS_FHIR, "").await.is(200);
                 assert_eq!(read.text, expected, "{path} on {}", app.database);
             }
             for query in [format!("{of}?_id=x"), format!("{of}/x/_history?_count=1")] {
@@ -75,7 +78,8 @@ async fn what_was_posted_alone_or_in_a_bundle_comes_back_to_the_byte() {
             let location = answer.list("entry")[0].str_at(&["response", "location"]).unwrap();
             let bundled = location.split('/').rev().nth(2).unwrap().to_owned();
             for id in [posted.str_at(&["id"]).unwrap().to_owned(), bundled] {
-                let read = app.get(&format!("{of}/{id}")).await.is(200);
+                let path = format!("/fhir/{of}/{id}");
+                let read = app.call("GET", &path, AS_FHIR, "").await.is(200);
                 let json = read.json();
                 let moment = json.str_at(&["meta", "lastUpdated"]).unwrap();
                 let expected = text.replacen(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use compact_str::CompactString;
 
+use super::super::line_and_column;
 use super::{Json, JsonError, MAX_DEPTH, Object};
 
 /// Reads one JSON text.
@@ -301,11 +302,4 @@ impl<'a> Parser<'a> {
         }
         path
     }
-}
-
-fn line_and_column(before: &[u8]) -> (usize, usize) {
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-    let column = before[start..].iter().filter(|byte| (**byte as i8) >= -0x40).count() + 1;
-    (line, column)
 }
