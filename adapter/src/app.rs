@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lumbar_fhir::Json;
 use lumbar_fhir::definitions::Definitions;
-use lumbar_store::{Jobs, Landing, Store};
+use lumbar_store::{Bulk, Jobs, Landing, Store};
 
 use crate::config::Settings;
 use crate::facade::{Error, Facade, Source};
@@ -21,6 +21,8 @@ pub struct App {
     pub landing: Landing,
     /// The outbox.
     pub jobs: Jobs,
+    /// Bulk jobs.
+    pub bulk: Bulk,
     /// Instruments and pathways.
     pub rules: Arc<Rules>,
 }
@@ -42,9 +44,11 @@ impl App {
             source,
             settings.policy,
             &settings.base_url,
-        );
+        )
+        .with_bulk(settings.bulk.clone());
         let (landing, jobs) = (store.landing.clone(), store.jobs.clone());
-        App { settings, facade, landing, jobs, rules }
+        let bulk = store.resources.bulk();
+        App { settings, facade, landing, jobs, bulk, rules }
     }
 
     /// Puts the compiled-in instruments, pathways and terminology among the resources, so that they

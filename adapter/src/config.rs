@@ -128,6 +128,21 @@ pub struct Options {
     /// Largest answer in bytes; a page that would be larger ends earlier [default: 67108864]
     #[arg(long, env = "LUMBAR_MAX_RESPONSE_BYTES", value_name = "BYTES")]
     pub max_response_bytes: Option<usize>,
+    /// Folder for the files of bulk exports and imports [default: lumbar-bulk beside the database's file, else in the temporary folder]
+    #[arg(long, env = "LUMBAR_BULK_FOLDER", value_name = "FOLDER")]
+    pub bulk_folder: Option<PathBuf>,
+    /// Hours for which the files of a bulk job can be fetched [default: 24]
+    #[arg(long, env = "LUMBAR_BULK_HOURS", value_name = "NUMBER")]
+    pub bulk_hours: Option<usize>,
+    /// Most bulk jobs that wait or run [default: 10]
+    #[arg(long, env = "LUMBAR_MAX_BULK_JOBS", value_name = "NUMBER")]
+    pub max_bulk_jobs: Option<usize>,
+    /// Hosts from which $import may fetch files, as host or host:port [default: none]
+    #[arg(long, env = "LUMBAR_IMPORT_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    pub import_hosts: Vec<String>,
+    /// Largest NDJSON file that $import takes, in bytes [default: 10737418240]
+    #[arg(long, env = "LUMBAR_MAX_IMPORT_BYTES", value_name = "BYTES")]
+    pub max_import_bytes: Option<usize>,
     /// ODS code of the organisation that runs this service [default: none]
     #[arg(long, env = "LUMBAR_ODS_CODE", value_name = "CODE")]
     pub ods_code: Option<String>,
@@ -164,6 +179,39 @@ pub struct Policy {
     pub conditional_delete: ConditionalDelete,
     pub require_if_match: bool,
     pub limits: Limits,
+}
+
+/// How bulk exports and imports are done.
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    /// Where their files are.
+    pub folder: PathBuf,
+    /// How long the files can be fetched.
+    pub expiry: Duration,
+    /// Most jobs that wait or run.
+    pub most: usize,
+    /// Most resources that are read or written at once.
+    pub chunk: usize,
+    /// Hosts that an import may fetch from.
+    pub hosts: Vec<String>,
+    /// Largest file of an import, in bytes.
+    pub file_bytes: u64,
+    /// Longest line of an import, in bytes.
+    pub line_bytes: usize,
+}
+
+impl Default for Bulk {
+    fn default() -> Bulk {
+        Bulk {
+            folder: bulk_folder(DATABASE),
+            expiry: Duration::from_secs(24 * 3600),
+            most: 10,
+            chunk: 250,
+            hosts: Vec::new(),
+            file_bytes: 10 * 1024 * 1024 * 1024,
+            line_bytes: 16 * 1024 * 1024,
+        }
+    }
 }
 
 /// How much one request may cost.
@@ -208,6 +256,7 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    pub bulk: Bulk,
     pub ods_code: String,
     pub organisation: String,
     pub service: String,
@@ -271,7 +320,9 @@ impl Options {
 
     /// These options, and those of `other` where these are silent.
     pub fn or(self, other: Options) -> Options {
-        let list = |first: Vec<PathBuf>, second| if first.is_empty() { second } else { first };
+        fn list<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+            if first.is_empty() { second } else { first }
+        }
         Options {
             listen: self.listen.or(other.listen),
             database: self.database.or(other.database),
@@ -292,6 +343,11 @@ impl Options {
             max_included: self.max_included.or(other.max_included),
             max_entries: self.max_entries.or(other.max_entries),
             max_response_bytes: self.max_response_bytes.or(other.max_response_bytes),
+            bulk_folder: self.bulk_folder.or(other.bulk_folder),
+            bulk_hours: self.bulk_hours.or(other.bulk_hours),
+            max_bulk_jobs: self.max_bulk_jobs.or(other.max_bulk_jobs),
+            import_hosts: list(self.import_hosts, other.import_hosts),
+            max_import_bytes: self.max_import_bytes.or(other.max_import_bytes),
             ods_code: self.ods_code.or(other.ods_code),
             organisation: self.organisation.or(other.organisation),
             service: self.service.or(other.service),
@@ -356,6 +412,23 @@ impl Options {
                 standard.response_bytes,
             ),
         };
+        let database = self.database.unwrap_or_else(|| DATABASE.to_owned());
+        let standard = Bulk::default();
+        let hours = limit("bulk-hours", self.bulk_hours, 24);
+        let most = limit("max-bulk-jobs", self.max_bulk_jobs, standard.most);
+        let file_bytes =
+            self.max_import_bytes.map(|bytes| limit("max-import-bytes", Some(bytes), 0));
+        let bulk = Bulk {
+            folder: self.bulk_folder.unwrap_or_else(|| bulk_folder(&database)),
+            expiry: Duration::from_secs(3600)
+                .saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX)),
+            most,
+            hosts: self.import_hosts,
+            file_bytes: file_bytes
+                .map_or(standard.file_bytes, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)),
+            line_bytes: max_body_bytes,
+            ..standard
+        };
         let policy = Policy {
             validation: self.validation.unwrap_or_default(),
             references: self.references.unwrap_or_default(),
@@ -369,13 +442,14 @@ impl Options {
         }
         Ok(Settings {
             listen,
-            database: self.database.unwrap_or_else(|| DATABASE.to_owned()),
+            database,
             demo: self.demo.unwrap_or(false),
             profiles: self.profiles,
             policy,
             base_url: self.base_url.unwrap_or_default(),
             max_body_bytes,
             body_timeout: Duration::from_secs(30),
+            bulk,
             ods_code: self.ods_code.unwrap_or_default(),
             organisation: self.organisation.unwrap_or_default(),
             service: self.service.unwrap_or_default(),
@@ -385,5 +459,15 @@ impl Options {
             booking_organisation: self.booking_organisation.unwrap_or_default(),
             booking_list,
         })
+    }
+}
+
+/// Where the files of bulk jobs are when nobody says where: beside the database's file.
+fn bulk_folder(database: &str) -> PathBuf {
+    const NAME: &str = "lumbar-bulk";
+    let path = database.strip_prefix("sqlite:").filter(|rest| !rest.contains(":memory:"));
+    match path.map(|path| path.trim_start_matches("//").split('?').next().unwrap_or_default()) {
+        Some(path) => Path::new(path).with_file_name(NAME),
+        None => std::env::temp_dir().join(NAME),
     }
 }

@@ -1,7 +1,11 @@
 //! The way out: bytes, headers and addresses. What to say is decided elsewhere.
 
+mod download;
 mod file;
+mod folder;
 mod web;
 
+pub use download::download;
 pub use file::write_whole;
+pub use folder::{Folder, write_durably};
 pub use web::{Answer, Web};

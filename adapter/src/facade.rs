@@ -3,11 +3,13 @@
 //! Perform means: authorise, check, derive what follows, commit all of it at once. Nothing else can
 //! reach the resources of the store. No HTTP types are known here.
 
+pub mod bulk;
 mod bundle;
 mod capabilities;
 mod create;
 mod delete;
 mod derive;
+mod expansions;
 mod history;
 mod include;
 mod operation;
@@ -30,7 +32,7 @@ use lumbar_fhir::{Issue, Json, Severity};
 use lumbar_store::{NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
-use crate::config::{Policy, Validation};
+use crate::config::{self, Policy, Validation};
 use crate::rules::Rules;
 use crate::security::Caller;
 pub use outcome::Error;
@@ -174,6 +176,7 @@ pub struct Facade {
     /// The CapabilityStatement, and the definitions that it was made from.
     statement: Mutex<Option<(Arc<Definitions>, Arc<str>)>>,
     enqueued: Notify,
+    bulk: bulk::Clients,
 }
 
 impl Facade {
@@ -196,7 +199,15 @@ impl Facade {
             base,
             statement: Mutex::new(None),
             enqueued: Notify::new(),
+            bulk: bulk::Clients::default(),
         }
+    }
+
+    /// The same with how bulk jobs are done.
+    #[must_use]
+    pub fn with_bulk(mut self, settings: config::Bulk) -> Facade {
+        self.bulk = bulk::Clients::new(settings);
+        self
     }
 
     /// Looks at a resource that is to be written. Returns what is to be told about it.
@@ -227,12 +238,18 @@ impl Facade {
         strict: bool,
     ) -> Result<Search, Error> {
         let definitions = self.definitions();
+        let nothing = search_language::Expansions::new();
         let reading = search_language::Reading {
             definitions: &definitions,
             base: &self.base,
             strict,
             limits: self.policy.limits.search,
+            expansions: &nothing,
+            now: Some(self.source.now()),
         };
+        let needs = search_language::needs(reading, resource_type, parameters);
+        let expansions = self.expansions(needs).await;
+        let reading = search_language::Reading { expansions: &expansions, ..reading };
         search_language::parse(reading, resource_type, parameters).map_err(Error::Unparseable)
     }
 

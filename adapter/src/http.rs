@@ -2,6 +2,7 @@
 //! they mean is decided elsewhere.
 
 mod binary;
+mod bulk;
 mod connection;
 mod date;
 mod fhir;
@@ -36,6 +37,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/fhir", any(fhir::handle))
         .route("/fhir/", any(fhir::handle))
         .route("/fhir/{*path}", any(fhir::handle))
+        .merge(bulk::routes())
         .fallback(health::nothing_here)
         .layer(middleware::from_fn_with_state(app.clone(), request_id::with_request_id))
         .with_state(app)

@@ -5,6 +5,7 @@
 //! the byte: same message, same ids, same resources.
 
 mod bars;
+pub mod bulk;
 mod list;
 
 use std::sync::Arc;

@@ -49,6 +49,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
         .await
         .map_err(|error| format!("the instruments cannot be stored: {error}"))?;
     let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
+    let bulk = tokio::spawn(jobs::bulk::run(app.clone(), stopped.clone()));
 
     let router = http::router(app.clone());
     let mut server = tokio::spawn(http::accept(listener, router, stopped.clone()));
@@ -71,6 +72,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
             let _ = server.await;
         }
         let _ = worker.await;
+        let _ = bulk.await;
     };
     if tokio::time::timeout(FINISH, finish).await.is_err() {
         tracing::warn!("some requests did not finish in time and were ended");

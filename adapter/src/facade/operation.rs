@@ -3,6 +3,7 @@
 use lumbar_clinical::derive::derive as scores;
 use lumbar_fhir::{Issue, IssueType, Json, json};
 
+use super::bulk::Level;
 use super::{Error, Facade, Preferences, Reply};
 
 /// An operation that is offered.
@@ -18,12 +19,38 @@ pub(super) struct Operation {
 }
 
 /// Every operation that is offered.
-pub(super) const OPERATIONS: &[Operation] = &[Operation {
-    name: "extract",
-    definition: "http://hl7.org/fhir/uv/sdc/OperationDefinition/QuestionnaireResponse-extract",
-    system: false,
-    resource_types: &["QuestionnaireResponse"],
-}];
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "export",
+        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export",
+        system: true,
+        resource_types: &[],
+    },
+    Operation {
+        name: "export",
+        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export",
+        system: false,
+        resource_types: &["Group"],
+    },
+    Operation {
+        name: "export",
+        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export",
+        system: false,
+        resource_types: &["Patient"],
+    },
+    Operation {
+        name: "extract",
+        definition: "http://hl7.org/fhir/uv/sdc/OperationDefinition/QuestionnaireResponse-extract",
+        system: false,
+        resource_types: &["QuestionnaireResponse"],
+    },
+    Operation {
+        name: "import",
+        definition: "https://lumbar.example/fhir/OperationDefinition/import",
+        system: true,
+        resource_types: &[],
+    },
+];
 
 /// One invocation.
 pub(super) struct Call<'a> {
@@ -45,8 +72,18 @@ pub(super) struct Call<'a> {
 
 impl Facade {
     pub(super) async fn operation(&self, call: Call<'_>) -> Result<Reply, Error> {
-        match (call.resource_type, call.name) {
-            (Some("QuestionnaireResponse"), "extract") => self.extract(call.id, call.body).await,
+        match (call.resource_type, call.id, call.name) {
+            (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
+            (None, None, "export") => self.export(&call, Level::System).await,
+            (Some("Patient"), None, "export") => self.export(&call, Level::Patient).await,
+            (Some("Group"), Some(id), "export") => {
+                self.export(&call, Level::Group(id.to_owned())).await
+            }
+            (Some("Group"), None, "export") => Err(Error::Unparseable(vec![Issue::error(
+                IssueType::Required,
+                "An export of a group names it, as in Group/g1/$export.",
+            )])),
+            (None, None, "import") => self.import(&call).await,
             _ => Err(Error::NotFound(Issue::error(
                 IssueType::NotSupported,
                 "There is no such operation here; /fhir/metadata lists those there are.",

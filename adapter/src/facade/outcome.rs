@@ -46,6 +46,12 @@ pub enum Error {
     /// The body did not arrive in time.
     #[error("timeout")]
     Timeout,
+    /// The client asks too often, or for too much at a time.
+    #[error("too many requests")]
+    TooMany(Issue),
+    /// Work that goes on after its answer has failed.
+    #[error("failed")]
+    Failed(Issue),
     /// The store cannot take the work now.
     #[error("busy")]
     Busy,
@@ -70,6 +76,8 @@ impl Error {
             Error::UnsupportedMediaType(_) => 415,
             Error::TooLarge(_) => 413,
             Error::Timeout => 408,
+            Error::TooMany(_) => 429,
+            Error::Failed(_) => 500,
             Error::Busy => 503,
             Error::Internal => 500,
         }
@@ -84,7 +92,9 @@ impl Error {
             | Error::PreconditionFailed(issue)
             | Error::NotSupported(issue)
             | Error::NotAcceptable(issue)
-            | Error::UnsupportedMediaType(issue) => vec![issue.clone()],
+            | Error::UnsupportedMediaType(issue)
+            | Error::TooMany(issue)
+            | Error::Failed(issue) => vec![issue.clone()],
             Error::Invalid(issues) | Error::Unparseable(issues) => issues.clone(),
             Error::MethodNotAllowed(allowed) => vec![Issue::error(
                 IssueType::NotSupported,

@@ -129,10 +129,18 @@ fn offers(of: &Value, interaction: &str) -> bool {
     list(of, "interaction").any(|item| text(item, "code") == interaction)
 }
 
+/// Operations that change something, so that only POST invokes them.
+const CHANGING: [&str; 1] = ["import"];
+
 /// The operations of the system or of a type.
 fn operations(paths: &mut Map<String, Value>, below: &str, of: Option<&str>, offering: &Value) {
     for operation in list(offering, "operation") {
-        let path = format!("{below}/${}", text(operation, "name"));
+        let name = text(operation, "name");
+        let path = format!("{below}/${name}");
+        if CHANGING.contains(&name) {
+            add(paths, &path, &method("operation", "", "post", true, "200"), of);
+            continue;
+        }
         for method in [
             method("operation", "", "get", false, "200"),
             method("operation", "", "post", true, "200"),

@@ -56,7 +56,10 @@ pub struct TestApp {
     pub router: Router,
     /// Which database this is.
     pub database: &'static str,
+    url: String,
     store: Store,
+    /// Where bulk jobs have their files; kept until the last of those that share it.
+    folder: Arc<TempDir>,
 }
 
 /// What a client gets.
@@ -92,13 +95,40 @@ impl TestApp {
         let definitions = DEFINITIONS.get_or_init(Definitions::r4).clone();
         let options = Options { base_url: Some(BASE.to_owned()), ..Options::default() };
         let mut settings = options.settle().unwrap();
+        let folder = Arc::new(TempDir::new().unwrap());
+        settings.bulk.folder = folder.path().join("bulk");
         change(&mut settings);
-        let store = Store::open(url, lumbar_store::Options::default()).await.unwrap();
         let source = Arc::new(Given { now: AtomicI64::new(BEGIN), ids: AtomicU64::new(0) });
+        TestApp::build(url, database, settings, definitions, source, folder).await
+    }
+
+    async fn build(
+        url: &str,
+        database: &'static str,
+        settings: Settings,
+        definitions: Definitions,
+        source: Arc<Given>,
+        folder: Arc<TempDir>,
+    ) -> TestApp {
+        let store = Store::open(url, lumbar_store::Options::default()).await.unwrap();
         let rules = Rules::embedded().unwrap_or_else(|issue| panic!("{issue:?}"));
         let app = Arc::new(App::new(settings, &store, definitions, rules, source.clone()));
         let router = router(app.clone());
-        TestApp { app, source, router, database, store }
+        let url = url.to_owned();
+        TestApp { app, source, router, database, url, store, folder }
+    }
+
+    /// The service started again over the same database and files, with the same clock.
+    pub async fn again(&self) -> TestApp {
+        let (settings, definitions) = (self.app.settings.clone(), self.app.facade.definitions());
+        let (source, folder) = (self.source.clone(), self.folder.clone());
+        let definitions = (*definitions).clone();
+        TestApp::build(&self.url, self.database, settings, definitions, source, folder).await
+    }
+
+    /// Ends the service.
+    pub async fn close(self) {
+        self.store.close().await;
     }
 
     /// One request. A second passes before it. A body without Content-Type is FHIR JSON.
@@ -206,7 +236,7 @@ pub async fn on_sqlite(change: &impl Fn(&mut Settings), test: &impl AsyncFn(&Tes
 async fn run(app: TestApp, test: &impl AsyncFn(&TestApp)) {
     println!("on {}", app.database);
     test(&app).await;
-    app.store.close().await;
+    app.close().await;
 }
 
 /// A JSON file of `fixtures/`.

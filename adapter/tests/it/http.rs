@@ -214,6 +214,7 @@ macro_rules! areas {
 areas!(
     batch,
     binary,
+    bulk,
     create,
     delete,
     history,

@@ -4,6 +4,7 @@
 mod app;
 mod bad_input;
 mod browser;
+mod bulk;
 mod capabilities;
 mod concurrency;
 mod conformance;

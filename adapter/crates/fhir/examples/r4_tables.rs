@@ -41,6 +41,7 @@ pub fn tables(read: &Read) -> Result<Vec<Table>, Box<dyn Error>> {
         ("elements.tsv", elements_table(&definitions)),
         ("invariants.tsv", invariants_table(&definitions)),
         ("search-parameters.tsv", parameters_table(&parameters)),
+        ("compartments.tsv", compartments_table(&resources)),
     ])
 }
 
@@ -175,6 +176,20 @@ fn parameters_table(parameters: &[&Json]) -> String {
                 &components.join(" ; "),
             ],
         );
+    }
+    out
+}
+
+/// A type that is never in a compartment is left out.
+fn compartments_table(resources: &Json) -> String {
+    let mut out = String::from("compartment\ttype\tparameters\n");
+    for compartment in entries(resources, "CompartmentDefinition") {
+        for member in compartment.list("resource") {
+            let names: Vec<&str> = member.list("param").iter().filter_map(Json::as_str).collect();
+            if !names.is_empty() {
+                row(&mut out, &[text(compartment, "code"), text(member, "code"), &names.join(" ")]);
+            }
+        }
     }
     out
 }

@@ -3,8 +3,9 @@
 //!
 //! [`Definitions::r4`] reads the tables in `profiles/r4`, which are generated from HL7's
 //! definition bundles. A site's own SearchParameters are added with [`Definitions::add`].
-//! Profiles, value sets and compartments are not here.
+//! Profiles and value sets are not here.
 
+mod compartment;
 mod element;
 mod search_parameter;
 
@@ -14,6 +15,7 @@ pub use element::{Binding, Element, ElementType, Invariant, Kind, System, Type};
 pub use search_parameter::{SearchKind, SearchParameter};
 
 use crate::{Issue, Json};
+use compartment::Compartments;
 use element::Types;
 use search_parameter::SearchParameters;
 
@@ -22,12 +24,14 @@ const ELEMENTS: &str = include_str!("../../../../profiles/r4/elements.tsv");
 const INVARIANTS: &str = include_str!("../../../../profiles/r4/invariants.tsv");
 const CORRECTIONS: &str = include_str!("../../../../profiles/r4/corrections.tsv");
 const SEARCH_PARAMETERS: &str = include_str!("../../../../profiles/r4/search-parameters.tsv");
+const COMPARTMENTS: &str = include_str!("../../../../profiles/r4/compartments.tsv");
 
 /// Types, elements and search parameters of R4 and of the site.
 #[derive(Clone, Debug)]
 pub struct Definitions {
     types: Types,
     parameters: SearchParameters,
+    compartments: Compartments,
     issues: Vec<Issue>,
 }
 
@@ -37,7 +41,8 @@ impl Definitions {
         let types = Types::read(TYPES, ELEMENTS, INVARIANTS, CORRECTIONS);
         let mut issues = Vec::new();
         let parameters = SearchParameters::read(SEARCH_PARAMETERS, &types, &mut issues);
-        Definitions { types, parameters, issues }
+        let compartments = Compartments::read(COMPARTMENTS);
+        Definitions { types, parameters, compartments, issues }
     }
 
     /// What is wrong with the definitions themselves; empty for R4.
@@ -59,7 +64,13 @@ impl Definitions {
     /// Whether `name` is a type whose resources have a compartment:
     /// <https://hl7.org/fhir/R4/compartmentdefinition.html>.
     pub fn is_compartment(&self, name: &str) -> bool {
-        matches!(name, "Device" | "Encounter" | "Patient" | "Practitioner" | "RelatedPerson")
+        self.compartments.is_compartment(name)
+    }
+
+    /// The reference parameters of `resource_type` of which one must point to a resource of the
+    /// type `of` for being in its compartment; empty when resources of the type never are.
+    pub fn compartment(&self, of: &str, resource_type: &str) -> &[&'static str] {
+        self.compartments.parameters(of, resource_type)
     }
 
     /// The resource types that can be instantiated, in alphabetical order.

@@ -5,6 +5,7 @@
 //! The store knows nothing of FHIR but the shape of a search ([`lumbar_fhir::search`]); it does
 //! not read the bodies it keeps.
 
+mod bulk;
 mod cache;
 mod commit;
 mod cursor;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use lumbar_fhir::datetime::Micros;
 
+pub use crate::bulk::{Bulk, BulkJob, BulkState, Then, Walked};
 pub use crate::commit::{AuditRow, Change, Commit, Guard, Method};
 pub use crate::error::Error;
 pub use crate::jobs::{Job, Jobs, Listed, NewJob, State};

@@ -7,12 +7,20 @@ use crate::Error;
 use crate::dialect::Pool;
 
 /// Number, name, text for SQLite, text for PostgreSQL.
-const FILES: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "first",
-    include_str!("../migrations/sqlite/0001_first.sql"),
-    include_str!("../migrations/postgres/0001_first.sql"),
-)];
+const FILES: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "first",
+        include_str!("../migrations/sqlite/0001_first.sql"),
+        include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        6,
+        "bulk",
+        include_str!("../migrations/sqlite/0006_bulk.sql"),
+        include_str!("../migrations/postgres/0006_bulk.sql"),
+    ),
+];
 
 pub(crate) async fn migrate(pool: &Pool) -> Result<(), Error> {
     let migrator = |pick: fn(&'static str, &'static str) -> &'static str| {

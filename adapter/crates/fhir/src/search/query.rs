@@ -4,11 +4,12 @@
 //! and are read by whoever builds the answer; they are accepted here. Composite parameters are not
 //! supported.
 
-use crate::datetime::DateTime;
+use crate::datetime::{DateTime, Micros};
 use crate::definitions::{Definitions, SearchKind, SearchParameter};
 use crate::{Issue, IssueType};
 
 use super::condition::{Bound, Condition, Direction, Query, Sort};
+use super::expansion::{Expansions, Need};
 use super::key::{self, Number};
 
 /// How much a search may ask for.
@@ -41,6 +42,10 @@ pub struct Reading<'a> {
     pub strict: bool,
     /// How much may be asked for.
     pub limits: Limits,
+    /// What is known of the codes that [`needs`] named.
+    pub expansions: &'a Expansions,
+    /// The time, which `ap` measures its width by; without it `ap` is a day either side.
+    pub now: Option<Micros>,
 }
 
 /// Parameters that shape the answer and are read elsewhere.
@@ -58,6 +63,17 @@ pub struct Search {
     pub ignored: Vec<Issue>,
 }
 
+/// What must be known of terminology to read a search: to be handed in as
+/// [`Reading::expansions`].
+pub fn needs(
+    reading: Reading<'_>,
+    resource_type: &str,
+    parameters: &[(String, String)],
+) -> Vec<Need> {
+    let _ = (reading, resource_type, parameters);
+    Vec::new()
+}
+
 /// Reads a search for `resource_type`.
 ///
 /// # Errors
@@ -68,7 +84,7 @@ pub fn parse(
     resource_type: &str,
     parameters: &[(String, String)],
 ) -> Result<Search, Vec<Issue>> {
-    let Reading { definitions, base, strict, limits } = reading;
+    let Reading { definitions, base, strict, limits, .. } = reading;
     let reader = Reader { definitions, base, limits };
     let mut search = Search {
         query: Query {

@@ -1,6 +1,7 @@
 //! The store on SQLite and on PostgreSQL: the same tests for both.
 #![expect(clippy::unwrap_used, reason = "tests fail by panic")]
 
+mod bulk;
 mod durability;
 mod jobs;
 mod landing;
