@@ -39,10 +39,11 @@ impl App {
         let rules = Arc::new(rules);
         let facade = Facade::new(
             store.resources.clone(),
+            store.jobs.clone(),
             Arc::new(definitions),
             rules.clone(),
             source,
-            settings.policy,
+            settings.policy.clone(),
             &settings.base_url,
         )
         .with_bulk(settings.bulk.clone());

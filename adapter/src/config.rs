@@ -2,6 +2,8 @@
 //!
 //! The options of `serve` are one struct, so that flag, variable, file key and help cannot differ.
 
+mod hosts;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+
+pub use hosts::Hosts;
 
 /// Who may call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -65,6 +69,17 @@ pub enum ConditionalDelete {
     Single,
     /// All that the search finds.
     Multiple,
+}
+
+/// What a subscriber that asked for a payload is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubscriptionPayload {
+    /// The resource.
+    #[default]
+    Full,
+    /// Its type and id.
+    IdOnly,
 }
 
 /// The options of `serve`, each also a variable and a key of the configuration file.
@@ -143,6 +158,18 @@ pub struct Options {
     /// Largest NDJSON file that $import takes, in bytes [default: 10737418240]
     #[arg(long, env = "LUMBAR_MAX_IMPORT_BYTES", value_name = "BYTES")]
     pub max_import_bytes: Option<usize>,
+    /// Hosts that notifications may go to: HOST, HOST:PORT or *.DOMAIN [default: any but link-local addresses]
+    #[arg(long, env = "LUMBAR_SUBSCRIPTION_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    pub subscription_hosts: Vec<String>,
+    /// What subscribers that ask for a payload are sent: full or id-only [default: full]
+    #[arg(long, env = "LUMBAR_SUBSCRIPTION_PAYLOAD", value_name = "HOW")]
+    pub subscription_payload: Option<SubscriptionPayload>,
+    /// Attempts of a notification until its subscription's status is error, at most 100 [default: 10]
+    #[arg(long, env = "LUMBAR_SUBSCRIPTION_ATTEMPTS", value_name = "NUMBER")]
+    pub subscription_attempts: Option<usize>,
+    /// Most subscriptions that are not off [default: 100]
+    #[arg(long, env = "LUMBAR_MAX_SUBSCRIPTIONS", value_name = "NUMBER")]
+    pub max_subscriptions: Option<usize>,
     /// ODS code of the organisation that runs this service [default: none]
     #[arg(long, env = "LUMBAR_ODS_CODE", value_name = "CODE")]
     pub ods_code: Option<String>,
@@ -170,7 +197,7 @@ pub struct Options {
 }
 
 /// How the door behaves.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are those of Options")]
 pub struct Policy {
     pub validation: Validation,
@@ -178,6 +205,7 @@ pub struct Policy {
     pub delete_referenced: DeleteReferenced,
     pub conditional_delete: ConditionalDelete,
     pub require_if_match: bool,
+    pub subscriptions: Subscriptions,
     pub limits: Limits,
 }
 
@@ -214,6 +242,24 @@ impl Default for Bulk {
     }
 }
 
+/// How subscribers are told.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    /// Where notifications may go.
+    pub hosts: Hosts,
+    /// What a payload is.
+    pub payload: SubscriptionPayload,
+    /// Attempts of a notification until its subscription's status is `error`.
+    pub attempts: usize,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Subscriptions {
+        let (hosts, payload) = (Hosts::default(), SubscriptionPayload::default());
+        Subscriptions { hosts, payload, attempts: 10 }
+    }
+}
+
 /// How much one request may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -225,6 +271,8 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of an answer.
     pub response_bytes: usize,
+    /// Subscriptions that are not off.
+    pub subscriptions: usize,
 }
 
 impl Default for Limits {
@@ -234,6 +282,7 @@ impl Default for Limits {
             included: 2000,
             entries: 10_000,
             response_bytes: 64 * 1024 * 1024,
+            subscriptions: 100,
         }
     }
 }
@@ -300,6 +349,9 @@ pub fn zone() -> TimeZone {
     TimeZone::get(ZONE).unwrap_or(TimeZone::UTC)
 }
 
+/// Most attempts of a notification that may be asked for: with pauses of ten minutes most of a day.
+const MOST_ATTEMPTS: usize = 100;
+
 /// The database that is used when none is named.
 pub const DATABASE: &str = "sqlite:lumbar.db";
 
@@ -348,6 +400,10 @@ impl Options {
             max_bulk_jobs: self.max_bulk_jobs.or(other.max_bulk_jobs),
             import_hosts: list(self.import_hosts, other.import_hosts),
             max_import_bytes: self.max_import_bytes.or(other.max_import_bytes),
+            subscription_hosts: list(self.subscription_hosts, other.subscription_hosts),
+            subscription_payload: self.subscription_payload.or(other.subscription_payload),
+            subscription_attempts: self.subscription_attempts.or(other.subscription_attempts),
+            max_subscriptions: self.max_subscriptions.or(other.max_subscriptions),
             ods_code: self.ods_code.or(other.ods_code),
             organisation: self.organisation.or(other.organisation),
             service: self.service.or(other.service),
@@ -411,6 +467,11 @@ impl Options {
                 self.max_response_bytes,
                 standard.response_bytes,
             ),
+            subscriptions: limit(
+                "max-subscriptions",
+                self.max_subscriptions,
+                standard.subscriptions,
+            ),
         };
         let database = self.database.unwrap_or_else(|| DATABASE.to_owned());
         let standard = Bulk::default();
@@ -429,12 +490,23 @@ impl Options {
             line_bytes: max_body_bytes,
             ..standard
         };
+        let attempts = Subscriptions::default().attempts;
+        let attempts = limit("subscription-attempts", self.subscription_attempts, attempts);
+        if attempts > MOST_ATTEMPTS {
+            problems.push(format!("--subscription-attempts must be at most {MOST_ATTEMPTS}"));
+        }
+        let hosts = Hosts::parse(&self.subscription_hosts).unwrap_or_else(|reason| {
+            problems.push(format!("--subscription-hosts {reason}"));
+            Hosts::default()
+        });
+        let payload = self.subscription_payload.unwrap_or_default();
         let policy = Policy {
             validation: self.validation.unwrap_or_default(),
             references: self.references.unwrap_or_default(),
             delete_referenced: self.delete_referenced.unwrap_or_default(),
             conditional_delete: self.conditional_delete.unwrap_or_default(),
             require_if_match: self.require_if_match.unwrap_or(false),
+            subscriptions: Subscriptions { hosts, payload, attempts },
             limits,
         };
         if !problems.is_empty() {

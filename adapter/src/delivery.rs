@@ -3,9 +3,11 @@
 mod download;
 mod file;
 mod folder;
+mod rest_hook;
 mod web;
 
 pub use download::download;
 pub use file::write_whole;
 pub use folder::{Folder, write_durably};
+pub use rest_hook::{RestHook, Sent};
 pub use web::{Answer, Web};

@@ -18,6 +18,7 @@ pub mod outcome;
 mod patch;
 mod read;
 mod search;
+pub mod subscription;
 mod unit;
 mod update;
 
@@ -29,7 +30,7 @@ use lumbar_fhir::rest::Interaction;
 use lumbar_fhir::search::{self as search_language, Search};
 use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json, Severity};
-use lumbar_store::{NewJob, Resources, Stored};
+use lumbar_store::{Jobs, NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
 use crate::config::{self, Policy, Validation};
@@ -166,6 +167,7 @@ impl Reply {
 /// The service's behaviour, built once.
 pub struct Facade {
     resources: Resources,
+    jobs: Jobs,
     /// Replaced as a whole when a site adds to them.
     definitions: RwLock<Arc<Definitions>>,
     rules: Arc<Rules>,
@@ -177,12 +179,15 @@ pub struct Facade {
     statement: Mutex<Option<(Arc<Definitions>, Arc<str>)>>,
     enqueued: Notify,
     bulk: bulk::Clients,
+    /// The subscriptions that are told of writes; `None` until they are read.
+    active: RwLock<Option<Arc<subscription::Active>>>,
 }
 
 impl Facade {
     /// Builds the door before the only handle to the resources.
     pub fn new(
         resources: Resources,
+        jobs: Jobs,
         definitions: Arc<Definitions>,
         rules: Arc<Rules>,
         source: Arc<dyn Source>,
@@ -192,6 +197,7 @@ impl Facade {
         let base = base.trim_end_matches('/').to_owned();
         Facade {
             resources,
+            jobs,
             definitions: RwLock::new(definitions),
             rules,
             source,
@@ -200,6 +206,7 @@ impl Facade {
             statement: Mutex::new(None),
             enqueued: Notify::new(),
             bulk: bulk::Clients::default(),
+            active: RwLock::new(None),
         }
     }
 

@@ -11,7 +11,7 @@ use lumbar_clinical::plan::Inputs;
 use lumbar_fhir::datetime::instant;
 use lumbar_fhir::{Issue, Json};
 
-use super::{Error, Unit, outbox};
+use super::{Error, Unit, outbox, subscription};
 
 /// How often consequences of consequences are looked for.
 const MAX_ROUNDS: usize = 6;
@@ -36,6 +36,7 @@ pub(super) async fn derive(unit: &mut Unit<'_>) -> Result<(), Error> {
                 "Observation" if after.is_some() && !seen.contains(id) => {
                     observation(unit, after.as_ref()).await?;
                 }
+                "Subscription" => subscription::written(unit, id, after.as_ref()).await?,
                 "ServiceRequest" => request(unit, id, after.as_ref()).await?,
                 _ => {}
             }

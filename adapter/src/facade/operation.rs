@@ -50,6 +50,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         system: true,
         resource_types: &[],
     },
+    Operation {
+        name: "replay",
+        definition: "https://lumbar.example/fhir/OperationDefinition/Subscription-replay",
+        system: false,
+        resource_types: &["Subscription"],
+    },
+    Operation {
+        name: "status",
+        definition: "https://lumbar.example/fhir/OperationDefinition/Subscription-status",
+        system: false,
+        resource_types: &["Subscription"],
+    },
 ];
 
 /// One invocation.
@@ -84,6 +96,7 @@ impl Facade {
                 "An export of a group names it, as in Group/g1/$export.",
             )])),
             (None, None, "import") => self.import(&call).await,
+            (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
             _ => Err(Error::NotFound(Issue::error(
                 IssueType::NotSupported,
                 "There is no such operation here; /fhir/metadata lists those there are.",

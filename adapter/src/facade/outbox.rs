@@ -31,3 +31,65 @@ pub fn job(kind: &str, key: &str, body: &Json, now: Micros) -> NewJob {
         not_before: now,
     }
 }
+
+/// A resource matched a subscription's criteria.
+pub const NOTIFICATION: &str = "subscription-notification";
+/// A subscription was requested, so its endpoint is to be asked whether it is there.
+pub const HANDSHAKE: &str = "subscription-handshake";
+/// The end of a subscription may have come.
+pub const END: &str = "subscription-end";
+/// A subscription was deleted, and what waits for it is not to be sent.
+pub const FORGOTTEN: &str = "subscription-forgotten";
+/// All of them.
+pub const OF_SUBSCRIPTIONS: [&str; 4] = [NOTIFICATION, HANDSHAKE, END, FORGOTTEN];
+
+/// The destination of a subscription's notifications, which are sent in their order.
+pub fn subscription(id: &str) -> String {
+    format!("Subscription/{id}")
+}
+
+/// Tells the subscription `subscription` of version `version` of a resource.
+pub fn notification(
+    subscription: &str,
+    resource_type: &str,
+    id: &str,
+    version: i64,
+    now: Micros,
+) -> NewJob {
+    NewJob {
+        kind: NOTIFICATION.to_owned(),
+        key: format!("{NOTIFICATION}:{subscription}/{resource_type}/{id}/{version}"),
+        destination: self::subscription(subscription),
+        body: json!({"subscription": (subscription), "type": (resource_type), "id": (id), "version": (version)})
+            .to_string()
+            .into(),
+        not_before: now,
+    }
+}
+
+/// Shakes hands about version `version` of a subscription.
+pub fn handshake(subscription: &str, version: i64, now: Micros) -> NewJob {
+    alone(HANDSHAKE, subscription, version, now)
+}
+
+/// Turns a subscription off when its end has come.
+pub fn end(subscription: &str, version: i64, end: Micros) -> NewJob {
+    alone(END, subscription, version, end)
+}
+
+/// Gives up what waits for a subscription that version `version` deleted.
+pub fn forgotten(subscription: &str, version: i64, now: Micros) -> NewJob {
+    alone(FORGOTTEN, subscription, version, now)
+}
+
+/// A job about a subscription that waits for no other: what it does to a subscription that has
+/// changed since, it sees by the version.
+fn alone(kind: &str, subscription: &str, version: i64, not_before: Micros) -> NewJob {
+    NewJob {
+        kind: kind.to_owned(),
+        key: format!("{kind}:{subscription}/{version}"),
+        destination: String::new(),
+        body: json!({"subscription": (subscription), "version": (version)}).to_string().into(),
+        not_before,
+    }
+}

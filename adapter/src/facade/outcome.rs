@@ -153,10 +153,12 @@ impl From<Refusal> for Error {
 impl From<lumbar_store::Error> for Error {
     fn from(error: lumbar_store::Error) -> Self {
         match error {
-            lumbar_store::Error::Conflict { .. } => Error::Conflict(Issue::error(
-                IssueType::Conflict,
-                "Somebody else changed the resource at the same time; read it and try again.",
-            )),
+            lumbar_store::Error::Conflict { .. } | lumbar_store::Error::Epoch => {
+                Error::Conflict(Issue::error(
+                    IssueType::Conflict,
+                    "Somebody else changed the resource at the same time; read it and try again.",
+                ))
+            }
             lumbar_store::Error::Cursor => Error::Unparseable(vec![
                 Issue::error(
                     IssueType::Value,

@@ -9,6 +9,7 @@ use lumbar_fhir::search::{self, Candidate, IndexRow};
 use lumbar_fhir::{Issue, Json, Object};
 use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored};
 
+use super::subscription::Written;
 use super::{Error, Facade};
 
 /// Most resources that one unit may change, derived ones included.
@@ -28,6 +29,8 @@ pub struct Unit<'f> {
     issues: Vec<Issue>,
     /// How many of `changes` have been derived from.
     derived: usize,
+    /// Whether the service itself moves a subscription on, which no client may.
+    pub(super) by_service: bool,
 }
 
 /// One resource as it will be.
@@ -78,6 +81,7 @@ impl<'f> Unit<'f> {
             guards: Vec::new(),
             issues: Vec::new(),
             derived: 0,
+            by_service: false,
         }
     }
 
@@ -341,6 +345,9 @@ impl<'f> Unit<'f> {
             return Err(Error::TooLarge(MAX_CHANGES));
         }
         let now = self.facade.source.now();
+        let active = self.facade.active().await?;
+        let begins_epoch = self.changes.iter().any(|change| change.resource_type == "Subscription");
+        let mut jobs = self.jobs;
         let mut changes = Vec::with_capacity(self.changes.len());
         let mut committed = Committed { stored: Vec::new(), issues: self.issues };
         for pending in self.changes {
@@ -355,6 +362,11 @@ impl<'f> Unit<'f> {
             };
             let (resource_type, id) = key;
             let version = before.as_ref().map_or(0, |before| before.version) + 1;
+            if body.is_some() {
+                let rows = &pending.rows;
+                let written = Written { resource_type: &resource_type, id: &id, version, rows };
+                jobs.extend(active.notifications(written, now));
+            }
             committed.stored.push(Stored {
                 resource_type: resource_type.clone(),
                 id: id.clone(),
@@ -374,11 +386,16 @@ impl<'f> Unit<'f> {
                 index: pending.rows,
             });
         }
-        if !changes.is_empty() || !self.jobs.is_empty() {
-            let has_jobs = !self.jobs.is_empty();
-            let commit =
-                Commit { guards: self.guards, changes, jobs: self.jobs, ..Commit::default() };
-            self.facade.resources.commit(commit).await?;
+        if !changes.is_empty() || !jobs.is_empty() {
+            let has_jobs = !jobs.is_empty();
+            let epoch = Some(active.epoch);
+            let guards = self.guards;
+            let commit = Commit { guards, epoch, begins_epoch, changes, jobs, ..Commit::default() };
+            let stored = self.facade.resources.commit(commit).await;
+            if begins_epoch || matches!(stored, Err(lumbar_store::Error::Epoch)) {
+                self.facade.forget_active();
+            }
+            stored?;
             if has_jobs {
                 self.facade.enqueued.notify_one();
             }

@@ -91,6 +91,7 @@ impl Reply {
 
 impl TestApp {
     async fn open(url: &str, database: &'static str, change: &impl Fn(&mut Settings)) -> TestApp {
+        let source = Arc::new(Given { now: AtomicI64::new(BEGIN), ids: AtomicU64::new(0) });
         static DEFINITIONS: OnceLock<Definitions> = OnceLock::new();
         let definitions = DEFINITIONS.get_or_init(Definitions::r4).clone();
         let options = Options { base_url: Some(BASE.to_owned()), ..Options::default() };
@@ -98,7 +99,6 @@ impl TestApp {
         let folder = Arc::new(TempDir::new().unwrap());
         settings.bulk.folder = folder.path().join("bulk");
         change(&mut settings);
-        let source = Arc::new(Given { now: AtomicI64::new(BEGIN), ids: AtomicU64::new(0) });
         TestApp::build(url, database, settings, definitions, source, folder).await
     }
 
@@ -118,7 +118,8 @@ impl TestApp {
         TestApp { app, source, router, database, url, store, folder }
     }
 
-    /// The service started again over the same database and files, with the same clock.
+    /// The service once more over the same database and files, with the same settings, clock and
+    /// ids.
     pub async fn again(&self) -> TestApp {
         let (settings, definitions) = (self.app.settings.clone(), self.app.facade.definitions());
         let (source, folder) = (self.source.clone(), self.folder.clone());
@@ -126,7 +127,7 @@ impl TestApp {
         TestApp::build(&self.url, self.database, settings, definitions, source, folder).await
     }
 
-    /// Ends the service.
+    /// Closes the connections.
     pub async fn close(self) {
         self.store.close().await;
     }

@@ -222,6 +222,7 @@ areas!(
     prefer,
     read,
     search,
+    subscription,
     transaction,
     update,
     xml,

@@ -19,4 +19,5 @@ mod outbox;
 mod program;
 mod scoring;
 mod search_model;
+mod subscription;
 mod validation;

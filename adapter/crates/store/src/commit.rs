@@ -51,6 +51,10 @@ impl Method {
 pub struct Commit {
     /// What these queries find must still be so.
     pub guards: Vec<Guard>,
+    /// The epoch in which the commit was made up; `None` when it does not depend on it.
+    pub epoch: Option<i64>,
+    /// Whether the commit begins a new epoch, because it changes what others make theirs up from.
+    pub begins_epoch: bool,
     /// New versions, in order; a resource may occur more than once.
     pub changes: Vec<Change>,
     /// Work that follows from the changes.
@@ -113,6 +117,7 @@ pub(crate) struct Batch<'a> {
     fresh: Fresh,
     row_number: i64,
     seq: i64,
+    epoch: i64,
     resources: HashMap<i64, HashMap<&'a str, Resource<'a>>>,
     jobs: Vec<&'a NewJob>,
     audit: Vec<&'a AuditRow>,
@@ -145,16 +150,20 @@ impl<'a> Batch<'a> {
         commits: &[&'a Commit],
     ) -> Result<(Vec<Result<(), Error>>, Fresh), Error> {
         let changes: usize = commits.iter().map(|commit| commit.changes.len()).sum();
-        let sql = "UPDATE counter SET row_number = row_number + $1, seq = seq + $1 \
-                   RETURNING row_number, seq";
+        let sql = "UPDATE counter SET row_number = row_number + $1, seq = seq + $1, \
+                   epoch = epoch + $2 RETURNING row_number, seq, epoch";
         let count = i64::try_from(changes).unwrap_or(i64::MAX);
-        let rows = session.fetch(sql, vec![count.into()]).await?;
+        // One that begins an epoch and then fails leaves a number out, which does no harm.
+        let epochs = commits.iter().filter(|commit| commit.begins_epoch).count();
+        let epochs = i64::try_from(epochs).unwrap_or(i64::MAX);
+        let rows = session.fetch(sql, vec![count.into(), epochs.into()]).await?;
         let counter = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let mut batch = Batch {
             names,
             fresh: Fresh::default(),
             row_number: counter.int(0)? - count,
             seq: counter.int(1)? - count,
+            epoch: counter.int(2)? - epochs,
             resources: HashMap::new(),
             jobs: Vec::new(),
             audit: Vec::new(),
@@ -242,6 +251,9 @@ impl<'a> Batch<'a> {
 
     /// Notes what a commit writes, if all its expectations hold; else notes nothing of it.
     fn take(&mut self, commit: &'a Commit) -> Result<(), Error> {
+        if commit.epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return Err(Error::Epoch);
+        }
         for (done, change) in commit.changes.iter().enumerate() {
             let taken = self.resource(change).is_some_and(|resource| {
                 let version = resource.version();
@@ -266,6 +278,7 @@ impl<'a> Batch<'a> {
                 resource.pending.push((change, seq));
             }
         }
+        self.epoch += i64::from(commit.begins_epoch);
         self.jobs.extend(&commit.jobs);
         self.audit.extend(&commit.audit);
         Ok(())

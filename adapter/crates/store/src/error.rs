@@ -14,6 +14,10 @@ pub enum Error {
         /// Its logical id.
         id: String,
     },
+    /// The commit was made up in an epoch that is over. Nothing of it is stored; it may be made up
+    /// anew.
+    #[error("the epoch of the commit is over")]
+    Epoch,
     /// Too many writes are waiting, or another process holds the database. Nothing is stored;
     /// trying again later may help.
     #[error("the database is busy")]

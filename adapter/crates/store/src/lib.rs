@@ -29,7 +29,7 @@ pub use lumbar_fhir::datetime::Micros;
 pub use crate::bulk::{Bulk, BulkJob, BulkState, Then, Walked};
 pub use crate::commit::{AuditRow, Change, Commit, Guard, Method};
 pub use crate::error::Error;
-pub use crate::jobs::{Job, Jobs, Listed, NewJob, State};
+pub use crate::jobs::{Counts, Job, Jobs, Kinds, Listed, NewJob, State};
 pub use crate::landing::{LandedRow, Landing, Message, RowKey};
 pub use crate::resources::{Page, Resources, Stored};
 

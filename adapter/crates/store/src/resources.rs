@@ -148,6 +148,12 @@ impl Resources {
         self.writer.commit(commit).await
     }
 
+    /// The present epoch, see [`Commit::epoch`]. What is read after it is at least as new.
+    pub async fn epoch(&self) -> Result<i64, Error> {
+        let rows = self.pool.fetch("SELECT epoch FROM counter", Vec::new()).await?;
+        rows.first().ok_or(sqlx::Error::RowNotFound)?.int(0)
+    }
+
     /// Audit entries after the one numbered `after` (0: from the first), oldest first, with their
     /// numbers; at most `count`.
     pub async fn audit(&self, after: i64, count: usize) -> Result<Vec<(i64, AuditRow)>, Error> {

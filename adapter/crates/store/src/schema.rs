@@ -7,12 +7,18 @@ use crate::Error;
 use crate::dialect::Pool;
 
 /// Number, name, text for SQLite, text for PostgreSQL.
-const FILES: [(i64, &str, &str, &str); 2] = [
+const FILES: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "first",
         include_str!("../migrations/sqlite/0001_first.sql"),
         include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        5,
+        "subscription",
+        include_str!("../migrations/sqlite/0005_subscription.sql"),
+        include_str!("../migrations/postgres/0005_subscription.sql"),
     ),
     (
         6,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lumbar_store::{Job, Jobs, NewJob, State, Store};
+use lumbar_store::{Job, Jobs, Kinds, NewJob, State, Store};
 
 use crate::on_each;
 
@@ -95,6 +95,56 @@ async fn each_job_is_claimed_by_one_worker() {
         all.dedup();
         assert_eq!(all.len(), 50);
         assert_eq!(store.jobs.list(State::Done, 0, 99).await.unwrap().len(), 50);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_job_holds_its_destination_until_it_is_released() {
+    on_each(async |store: &Store| {
+        let jobs = &store.jobs;
+        let list = vec![new("a1", "a", 0), new("a2", "a", 0), new("b1", "b", 0)];
+        jobs.enqueue(list).await.unwrap();
+        let first = claim(jobs, 1).await.unwrap();
+        assert!(jobs.hold(&first, "404").await.unwrap());
+        assert_eq!(claimed(jobs, i64::MAX - 1).await, "b1", "only a is held");
+        assert_eq!(claimed(jobs, i64::MAX - 1).await, "-");
+        let open = jobs.of_destination("a", State::Waiting, 9).await.unwrap();
+        let told: Vec<_> = open.iter().map(|l| (&*l.job.key, l.is_held(), &*l.reason)).collect();
+        assert_eq!(told, [("a1", true, "404"), ("a2", false, "")]);
+        jobs.release("a", 5).await.unwrap();
+        assert_eq!(claimed(jobs, 4).await, "-");
+        let again = claim(jobs, 5).await.unwrap();
+        assert_eq!((&*again.key, again.attempts), ("a1", 2));
+        assert!(jobs.give_up(&again, "gone").await.unwrap());
+        assert!(jobs.done(&claim(jobs, 5).await.unwrap()).await.unwrap());
+        let counts = jobs.counts("a", 9).await.unwrap();
+        assert_eq!((counts.open, counts.done, counts.given_up), (0, 1, 1));
+        jobs.enqueue(vec![new("a3", "a", 0)]).await.unwrap();
+        jobs.replay("a", 6).await.unwrap();
+        assert_eq!(jobs.counts("a", 1).await.unwrap().open, 1, "it counts no further than asked");
+        assert_eq!(claimed(jobs, 6).await, "a1", "it takes its old place");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_kinds_are_claimed_and_others_left() {
+    on_each(async |store: &Store| {
+        let jobs = &store.jobs;
+        let kind = |kind: &str, key: &str, destination: &str| NewJob {
+            kind: kind.into(),
+            ..new(key, destination, 0)
+        };
+        let list = vec![kind("x", "x1", "a"), kind("y", "y1", "a"), kind("y", "y2", "")];
+        jobs.enqueue(list).await.unwrap();
+        let claim = async |kinds| {
+            let job = jobs.claim_among("w", 1, LEASE, kinds).await.unwrap();
+            job.map_or("-".to_owned(), |job| job.key)
+        };
+        assert_eq!(claim(Kinds::Only(&["y", "z"])).await, "y2", "y1 stands behind x1");
+        assert_eq!(claim(Kinds::Except(&["x"])).await, "-");
+        assert_eq!(claim(Kinds::Except(&["y"])).await, "x1");
     })
     .await;
 }

@@ -63,7 +63,7 @@ async fn a_failed_expectation_stores_nothing_of_its_commit() {
             ],
             jobs: vec![job],
             audit: vec![AuditRow { recorded: 1, body: "audit".into() }],
-            guards: Vec::new(),
+            ..Commit::default()
         };
         assert!(is_conflict(resources.commit(both.clone()).await, "a"));
         assert_eq!(resources.read("Patient", "new").await.unwrap(), None);
@@ -296,4 +296,34 @@ async fn a_closed_store_says_so() {
     let result = lumbar_store::Store::open("mysql://u:secret@h/d", Default::default()).await;
     let error = result.err().unwrap();
     assert!(matches!(error, Error::Url(_)) && !error.to_string().contains("secret"), "{error}");
+}
+
+/// Whoever made a commit up from what has changed since hears of it, also within one transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_an_epoch_that_is_over_is_not_stored() {
+    on_each(async |store: &Store| {
+        let resources = &store.resources;
+        let epoch = resources.epoch().await.unwrap();
+        let within = |epoch, id: &str| Commit {
+            epoch: Some(epoch),
+            ..commit([change("Patient", id, 1, &[])])
+        };
+        resources.commit(within(epoch, "a")).await.unwrap();
+        let new = Commit { begins_epoch: true, ..within(epoch, "b") };
+        let (begun, late) =
+            tokio::join!(resources.commit(new), resources.commit(within(epoch, "c")));
+        begun.unwrap();
+        assert!(matches!(late, Err(Error::Epoch)), "{late:?}");
+        assert_eq!(resources.read("Patient", "c").await.unwrap(), None);
+        let next = resources.epoch().await.unwrap();
+        assert!(next > epoch);
+        resources.commit(within(next, "c")).await.unwrap();
+        resources.commit(commit([change("Patient", "d", 1, &[])])).await.unwrap();
+        // One that fails leaves the epoch as it is for those beside it, or ends it; never less.
+        let failing = Commit { begins_epoch: true, ..within(next, "a") };
+        assert!(is_conflict(resources.commit(failing).await, "a"));
+        let now = resources.epoch().await.unwrap();
+        resources.commit(within(now, "e")).await.unwrap();
+    })
+    .await;
 }
