@@ -208,6 +208,9 @@ async fn offline(database: &str) -> Result<(App, lumbar_store::Store), String> {
     let (definitions, rules) = serve::definitions(&settings.profiles)?;
     let store = serve::open(database).await?;
     let app = App::new(settings, &store, definitions, rules, Arc::new(Machine));
+    // Nobody else may be there to index what an earlier version has stored.
+    let indexed = app.facade.reindex_all().await;
+    indexed.map_err(|error| format!("the resources cannot be indexed anew: {error}"))?;
     Ok((app, store))
 }
 

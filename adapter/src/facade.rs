@@ -18,11 +18,13 @@ pub mod outcome;
 mod patch;
 mod read;
 mod search;
+mod search_parameter;
+mod shape;
 pub mod subscription;
 mod unit;
 mod update;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
@@ -37,6 +39,8 @@ use crate::config::{self, Policy, Validation};
 use crate::rules::Rules;
 use crate::security::Caller;
 pub use outcome::Error;
+use search_parameter::Known;
+use shape::Shape;
 use unit::Unit;
 
 /// How often a write that met another one is tried again before the client hears of it.
@@ -168,8 +172,12 @@ impl Reply {
 pub struct Facade {
     resources: Resources,
     jobs: Jobs,
-    /// Replaced as a whole when a site adds to them.
-    definitions: RwLock<Arc<Definitions>>,
+    /// The definitions that the service began with.
+    standard: Arc<Definitions>,
+    /// Those together with the site's stored ones.
+    known: RwLock<Arc<Known>>,
+    /// Held by whoever reads the stored ones.
+    loading: tokio::sync::Mutex<()>,
     rules: Arc<Rules>,
     source: Arc<dyn Source>,
     policy: Policy,
@@ -195,10 +203,13 @@ impl Facade {
         base: &str,
     ) -> Facade {
         let base = base.trim_end_matches('/').to_owned();
+        let known = Known::before(definitions.clone());
         Facade {
             resources,
             jobs,
-            definitions: RwLock::new(definitions),
+            standard: definitions,
+            known: RwLock::new(Arc::new(known)),
+            loading: tokio::sync::Mutex::new(()),
             rules,
             source,
             policy,
@@ -222,6 +233,8 @@ impl Facade {
     /// # Errors
     /// [`Error::Invalid`] when it breaks the rules and these are enforced.
     fn check(&self, resource: &Json) -> Result<Vec<Issue>, Error> {
+        shape::refuse_part(resource)?;
+        self.check_parameter(resource)?;
         if self.policy.validation == Validation::Off {
             return Ok(Vec::new());
         }
@@ -234,7 +247,7 @@ impl Facade {
 
     /// The definitions of the standard and of the site, as they are now.
     pub fn definitions(&self) -> Arc<Definitions> {
-        self.definitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().definitions.clone()
     }
 
     /// Reads the parameters of a search.
@@ -365,14 +378,16 @@ impl Facade {
     ) -> Result<Reply, Error> {
         // Both kinds of caller may do everything; who else may do what comes with `auth = smart`.
         let (Caller::Open | Caller::System) = caller;
-        match interaction {
+        let shape = Shape::asked(&self.definitions(), interaction)?;
+        let reply = match interaction {
             Interaction::Capabilities { parameters } => self.capabilities(parameters),
             Interaction::Read { resource_type, id, .. } => self.read(resource_type, id).await,
             Interaction::Vread { resource_type, id, version, .. } => {
                 self.vread(resource_type, id, *version).await
             }
             Interaction::History { resource_type, id, parameters } => {
-                self.history(resource_type.as_deref(), id.as_deref(), parameters).await
+                let of = resource_type.as_deref();
+                self.history(of, id.as_deref(), parameters, prefer.strict).await
             }
             Interaction::Search { resource_type, compartment, parameters } => {
                 let scope = search::Scope {
@@ -398,6 +413,10 @@ impl Facade {
             | Interaction::Patch { .. }
             | Interaction::Delete { .. }
             | Interaction::Bundle(_) => self.write(caller, interaction, prefer).await,
+        }?;
+        match shape {
+            Some(shape) => shape.apply(&self.definitions(), reply),
+            None => Ok(reply),
         }
     }
 
@@ -414,6 +433,7 @@ impl Facade {
         jobs: &[NewJob],
     ) -> Result<u64, Error> {
         let (Caller::Open | Caller::System) = caller;
+        self.begin().await?;
         let mut attempt = 1;
         loop {
             let mut unit = Unit::new(self);
@@ -437,6 +457,7 @@ impl Facade {
         interaction: &Interaction,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
+        self.begin().await?;
         let mut attempt = 1;
         loop {
             let result = match interaction {

@@ -8,6 +8,7 @@ mod bars;
 pub mod bulk;
 mod list;
 mod subscription;
+pub mod reindex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,9 +51,11 @@ impl From<Error> for Ending {
     fn from(error: Error) -> Self {
         let text = error.issues().first().map_or(String::new(), |issue| issue.text.clone());
         match error {
-            Error::Busy | Error::Conflict(_) | Error::Internal | Error::Timeout => {
-                Ending::Later(text)
-            }
+            Error::Busy
+            | Error::Conflict(_)
+            | Error::Internal
+            | Error::NotReady(_)
+            | Error::Timeout => Ending::Later(text),
             _ => Ending::GiveUp(text),
         }
     }

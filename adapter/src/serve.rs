@@ -45,11 +45,16 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     };
     let store = open(&settings.database).await?;
     let app = Arc::new(App::new(settings, &store, definitions, rules, source));
+    app.facade
+        .begin()
+        .await
+        .map_err(|error| format!("the search parameters cannot be read: {error}"))?;
     app.serve_artefacts()
         .await
         .map_err(|error| format!("the instruments cannot be stored: {error}"))?;
     let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
     let bulk = tokio::spawn(jobs::bulk::run(app.clone(), stopped.clone()));
+    let indexer = tokio::spawn(jobs::reindex::run(app.clone(), stopped.clone()));
 
     let router = http::router(app.clone());
     let mut server = tokio::spawn(http::accept(listener, router, stopped.clone()));
@@ -73,6 +78,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
         }
         let _ = worker.await;
         let _ = bulk.await;
+        let _ = indexer.await;
     };
     if tokio::time::timeout(FINISH, finish).await.is_err() {
         tracing::warn!("some requests did not finish in time and were ended");

@@ -51,6 +51,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         resource_types: &[],
     },
     Operation {
+        name: "reindex",
+        definition: "https://lumbar.example/fhir/OperationDefinition/reindex",
+        system: true,
+        resource_types: &[],
+    },
+    Operation {
         name: "replay",
         definition: "https://lumbar.example/fhir/OperationDefinition/Subscription-replay",
         system: false,
@@ -97,6 +103,7 @@ impl Facade {
             )])),
             (None, None, "import") => self.import(&call).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
+            (None, None, "reindex") => self.progress().await,
             _ => Err(Error::NotFound(Issue::error(
                 IssueType::NotSupported,
                 "There is no such operation here; /fhir/metadata lists those there are.",

@@ -55,6 +55,9 @@ pub enum Error {
     /// The store cannot take the work now.
     #[error("busy")]
     Busy,
+    /// The index is not complete for what is asked.
+    #[error("not ready")]
+    NotReady(Issue),
     /// A fault of ours; the cause is logged where it happened.
     #[error("internal error")]
     Internal,
@@ -78,7 +81,7 @@ impl Error {
             Error::Timeout => 408,
             Error::TooMany(_) => 429,
             Error::Failed(_) => 500,
-            Error::Busy => 503,
+            Error::Busy | Error::NotReady(_) => 503,
             Error::Internal => 500,
         }
     }
@@ -91,6 +94,7 @@ impl Error {
             | Error::Conflict(issue)
             | Error::PreconditionFailed(issue)
             | Error::NotSupported(issue)
+            | Error::NotReady(issue)
             | Error::NotAcceptable(issue)
             | Error::UnsupportedMediaType(issue)
             | Error::TooMany(issue)
@@ -170,6 +174,17 @@ impl From<lumbar_store::Error> for Error {
                 IssueType::TooCostly,
                 "The search is nested too deeply or names too many values; ask for less at once.",
             )]),
+            lumbar_store::Error::NotIndexed { resource_type, code } => {
+                let text = format!(
+                    "Stored resources are still being indexed by the search parameter {code} of {resource_type}, so matches would be missing: try again later; [base]/$reindex tells how far it is."
+                );
+                let issue = Issue::error(IssueType::Transient, text);
+                Error::NotReady(issue.at(format!("http.{code}")))
+            }
+            lumbar_store::Error::Outdated => Error::Conflict(Issue::error(
+                IssueType::Conflict,
+                "The search parameters were changed at the same time; try again.",
+            )),
             lumbar_store::Error::Busy => Error::Busy,
             lumbar_store::Error::Unavailable(cause) => {
                 tracing::error!(?cause, "the database is not available");

@@ -18,6 +18,8 @@ const MAX_CHANGES: usize = 20_000;
 /// Changes that will be committed at once. Reads and searches through the unit see them already.
 pub struct Unit<'f> {
     facade: &'f Facade,
+    /// The number of the definitions that it follows.
+    definitions: i64,
     /// What the store held when the unit looked, by (type, id).
     loaded: HashMap<(String, String), Option<Stored>>,
     changes: Vec<Pending>,
@@ -74,6 +76,7 @@ impl<'f> Unit<'f> {
     pub(super) fn new(facade: &'f Facade) -> Self {
         Unit {
             facade,
+            definitions: facade.known().number,
             loaded: HashMap::new(),
             changes: Vec::new(),
             places: HashMap::new(),
@@ -388,14 +391,28 @@ impl<'f> Unit<'f> {
         }
         if !changes.is_empty() || !jobs.is_empty() {
             let has_jobs = !jobs.is_empty();
-            let epoch = Some(active.epoch);
-            let guards = self.guards;
-            let commit = Commit { guards, epoch, begins_epoch, changes, jobs, ..Commit::default() };
+            let redefines = changes.iter().any(|change| change.resource_type == "SearchParameter");
+            let commit = Commit {
+                guards: self.guards,
+                epoch: Some(active.epoch),
+                begins_epoch,
+                definitions: Some(self.definitions),
+                redefines,
+                changes,
+                jobs,
+                ..Commit::default()
+            };
             let stored = self.facade.resources.commit(commit).await;
             if begins_epoch || matches!(stored, Err(lumbar_store::Error::Epoch)) {
                 self.facade.forget_active();
             }
+            if matches!(stored, Err(lumbar_store::Error::Outdated)) {
+                self.facade.reload().await?;
+            }
             stored?;
+            if redefines && let Err(error) = self.facade.reload().await {
+                tracing::warn!(%error, "a SearchParameter was stored and is followed later");
+            }
             if has_jobs {
                 self.facade.enqueued.notify_one();
             }

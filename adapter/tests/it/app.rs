@@ -127,6 +127,13 @@ impl TestApp {
         TestApp::build(&self.url, self.database, settings, definitions, source, folder).await
     }
 
+    /// Another process on the same database, with definitions of its own.
+    pub async fn with(&self, definitions: Definitions) -> TestApp {
+        let (settings, source) = (self.app.settings.clone(), self.source.clone());
+        let folder = self.folder.clone();
+        TestApp::build(&self.url, self.database, settings, definitions, source, folder).await
+    }
+
     /// Closes the connections.
     pub async fn close(self) {
         self.store.close().await;

@@ -223,6 +223,8 @@ areas!(
     read,
     search,
     subscription,
+    search_parameter,
+    summary,
     transaction,
     update,
     xml,

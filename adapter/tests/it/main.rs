@@ -20,4 +20,5 @@ mod program;
 mod scoring;
 mod search_model;
 mod subscription;
+mod search_parameter;
 mod validation;

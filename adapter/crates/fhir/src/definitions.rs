@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn every_expression_of_the_standard_makes_sense_for_its_base() {
+        let definitions = Definitions::r4();
+        for of in definitions.resource_types() {
+            for parameter in definitions.search_parameters(of) {
+                let Some(expression) = &parameter.expression else { continue };
+                let checked = expression.check(&definitions, Some(of));
+                assert_eq!(checked, Ok(()), "{of} {}: {}", parameter.code, expression.text());
+            }
+        }
+    }
+
+    #[test]
     fn a_site_adds_its_own_parameters() {
         let mut definitions = Definitions::r4();
         let mine = json!({

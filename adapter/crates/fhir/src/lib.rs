@@ -7,6 +7,7 @@ pub mod issue;
 pub mod path;
 pub mod rest;
 pub mod search;
+pub mod summary;
 pub mod validate;
 
 pub use format::json::{Json, JsonError, Object};

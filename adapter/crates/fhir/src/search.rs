@@ -7,6 +7,7 @@
 mod compartment;
 mod condition;
 mod expansion;
+mod fingerprint;
 mod index;
 pub mod key;
 mod matches;
@@ -15,6 +16,7 @@ mod query;
 pub use compartment::compartment;
 pub use condition::{Bound, Condition, Direction, IndexRow, IndexValue, ParameterKey, Query, Sort};
 pub use expansion::{Expansions, Need, SystemCode};
+pub use fingerprint::{Fingerprints, INDEX_FORM};
 pub use index::{index, reference_key};
 pub use matches::{Candidate, matches};
 pub use query::{Limits, Reading, Search, needs, parse};

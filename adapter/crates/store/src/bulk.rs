@@ -5,7 +5,7 @@
 //! its progress renews; when the worker is gone another one goes on from what was saved.
 //!
 //! A moment is the number (`seq`) of the last commit: all commits up to it are in the database and
-//! every later one has a greater number. [`Resources::walk`] and [`Resources::changed`] together
+//! every later one has a greater number. [`Resources::as_of`] and [`Resources::changed`] together
 //! give each resource once, as it was at that moment, however long the walk takes.
 
 use std::collections::HashMap;
@@ -101,7 +101,7 @@ impl Resources {
     ///
     /// What changed since is left out, whether it matches now or not; [`Resources::changed`],
     /// asked afterwards for the same rows, gives it. Who drops what both gave has each once.
-    pub async fn walk(&self, query: &Query, after: i64, seq: i64) -> Result<Walked, Error> {
+    pub async fn as_of(&self, query: &Query, after: i64, seq: i64) -> Result<Walked, Error> {
         let mut query = Query { sort: Vec::new(), total: false, cursor: None, ..query.clone() };
         query.cursor = Some(Cursor { row_id: after, values: Vec::new() }.encode(&query));
         let page = self.search(&query).await?;

@@ -16,6 +16,7 @@ use crate::dialect::{Session, Value};
 use crate::insert::{self, Insert, Table};
 use crate::jobs::NewJob;
 use crate::names::{Fresh, Names};
+use crate::reindex::{self, Step};
 use crate::{Error, index, jobs, search};
 
 /// The interaction that made a version.
@@ -61,6 +62,13 @@ pub struct Commit {
     pub jobs: Vec<NewJob>,
     /// Audit entries.
     pub audit: Vec<AuditRow>,
+    /// The number of the definitions that the index follows; with another than the present one
+    /// the commit is refused. `None`: it does not matter.
+    pub definitions: Option<i64>,
+    /// The definitions change: they get the next number.
+    pub redefines: bool,
+    /// A step of a walk that indexes resources anew.
+    pub step: Option<Box<Step>>,
 }
 
 /// One new version of a resource.
@@ -118,6 +126,7 @@ pub(crate) struct Batch<'a> {
     row_number: i64,
     seq: i64,
     epoch: i64,
+    definitions: i64,
     resources: HashMap<i64, HashMap<&'a str, Resource<'a>>>,
     jobs: Vec<&'a NewJob>,
     audit: Vec<&'a AuditRow>,
@@ -133,6 +142,8 @@ struct Resource<'a> {
     stored: Option<i64>,
     /// Newer versions that are not yet written, with their sequence numbers.
     pending: Vec<(&'a Change, i64)>,
+    /// Type of the resource, and what the version in the database is found by from now on.
+    reindexed: Option<(&'a str, &'a [IndexRow])>,
 }
 
 impl Resource<'_> {
@@ -151,7 +162,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(Vec<Result<(), Error>>, Fresh), Error> {
         let changes: usize = commits.iter().map(|commit| commit.changes.len()).sum();
         let sql = "UPDATE counter SET row_number = row_number + $1, seq = seq + $1, \
-                   epoch = epoch + $2 RETURNING row_number, seq, epoch";
+                   epoch = epoch + $2 RETURNING row_number, seq, epoch, definitions";
         let count = i64::try_from(changes).unwrap_or(i64::MAX);
         // One that begins an epoch and then fails leaves a number out, which does no harm.
         let epochs = commits.iter().filter(|commit| commit.begins_epoch).count();
@@ -164,13 +175,19 @@ impl<'a> Batch<'a> {
             row_number: counter.int(0)? - count,
             seq: counter.int(1)? - count,
             epoch: counter.int(2)? - epochs,
+            definitions: counter.int(3)?,
             resources: HashMap::new(),
             jobs: Vec::new(),
             audit: Vec::new(),
         };
         batch.load(session, commits).await?;
+        let before = batch.definitions;
         let mut results = Vec::with_capacity(commits.len());
         for commit in commits {
+            if commit.definitions.is_some_and(|number| number != batch.definitions) {
+                results.push(Err(Error::Outdated));
+                continue;
+            }
             if !commit.guards.is_empty() {
                 batch.write(session).await?;
             }
@@ -178,8 +195,19 @@ impl<'a> Batch<'a> {
                 Ok(()) => batch.take(commit),
                 conflict => conflict,
             });
+            if let (Some(step), Some(result @ Ok(()))) = (&commit.step, results.last_mut()) {
+                if reindex::advance(session, step).await? {
+                    batch.reindex(step);
+                } else {
+                    *result = Err(Error::Outdated);
+                }
+            }
         }
         batch.write(session).await?;
+        if batch.definitions != before {
+            let sql = "UPDATE counter SET definitions = $1";
+            session.execute(sql, vec![batch.definitions.into()]).await?;
+        }
         Ok((results, batch.fresh))
     }
 
@@ -190,10 +218,16 @@ impl<'a> Batch<'a> {
         commits: &[&'a Commit],
     ) -> Result<(), Error> {
         let mut keys = Vec::new();
-        for change in commits.iter().flat_map(|commit| &commit.changes) {
-            let name = &change.resource_type;
+        let changed = commits.iter().flat_map(|commit| &commit.changes);
+        let changed = changed.map(|change| (&change.resource_type, &change.id));
+        let steps = commits.iter().filter_map(|commit| commit.step.as_deref());
+        let walked = steps.flat_map(|step| {
+            step.resources.iter().map(|resource| (&step.resource_type, &resource.id))
+        });
+        let named: Vec<(&'a String, &'a String)> = changed.chain(walked).collect();
+        for (name, id) in named {
             let type_id = self.names.intern_type(session, &mut self.fresh, name).await?;
-            let key = (type_id, change.id.as_str());
+            let key = (type_id, id.as_str());
             let resource = Resource { type_id, ..Resource::default() };
             let resources = self.resources.entry(type_id).or_default();
             if resources.insert(key.1, resource).is_none() {
@@ -236,7 +270,9 @@ impl<'a> Batch<'a> {
             let page = search::run(session, self.names, &mut self.fresh, &guard.query).await;
             let page = match page {
                 Ok(page) => page,
-                Err(error @ (Error::Cursor | Error::TooComplex)) => return Ok(Err(error)),
+                Err(error @ (Error::Cursor | Error::TooComplex | Error::NotIndexed { .. })) => {
+                    return Ok(Err(error));
+                }
                 Err(error) => return Err(error),
             };
             let mut found: Vec<&str> = page.matches.iter().map(|found| &*found.id).collect();
@@ -281,12 +317,28 @@ impl<'a> Batch<'a> {
         self.epoch += i64::from(commit.begins_epoch);
         self.jobs.extend(&commit.jobs);
         self.audit.extend(&commit.audit);
+        self.definitions += i64::from(commit.redefines);
         Ok(())
     }
 
+    /// Notes what the resources of a step are found by, unless a newer version says it itself.
+    fn reindex(&mut self, step: &'a Step) {
+        for indexed in &step.resources {
+            if let Some(resource) = self.find(&step.resource_type, &indexed.id)
+                && resource.version() == Some(indexed.version)
+            {
+                resource.reindexed = Some((&step.resource_type, &indexed.index));
+            }
+        }
+    }
+
     fn resource(&mut self, change: &'a Change) -> Option<&mut Resource<'a>> {
-        let type_id = self.names.known(&self.fresh).resource_type(&change.resource_type)?;
-        self.resources.get_mut(&type_id)?.get_mut(change.id.as_str())
+        self.find(&change.resource_type, &change.id)
+    }
+
+    fn find(&mut self, resource_type: &str, id: &str) -> Option<&mut Resource<'a>> {
+        let type_id = self.names.known(&self.fresh).resource_type(resource_type)?;
+        self.resources.get_mut(&type_id)?.get_mut(id)
     }
 
     /// Writes what was noted.
@@ -294,8 +346,13 @@ impl<'a> Batch<'a> {
         let mut replaced = Vec::new();
         let mut history = Insert::new(&HISTORY);
         let mut newest = Vec::new();
+        let mut indexed = Vec::new();
         for (&id, resource) in self.resources.values_mut().flatten() {
-            let Some((last, older)) = resource.pending.split_last() else { continue };
+            let reindexed = resource.reindexed.take();
+            let Some((last, older)) = resource.pending.split_last() else {
+                indexed.extend(reindexed.map(|(kind, rows)| (resource.row_id, kind, rows)));
+                continue;
+            };
             if resource.stored.is_some() {
                 replaced.push(resource.row_id);
             }
@@ -307,7 +364,9 @@ impl<'a> Batch<'a> {
             resource.pending.clear();
         }
         newest.sort_unstable_by_key(|&(row_id, ..)| row_id);
-        self.replace(session, &replaced).await?;
+        let walked: Vec<i64> = indexed.iter().map(|&(row_id, ..)| row_id).collect();
+        self.replace(session, &walked, None).await?;
+        self.replace(session, &replaced, Some(KEEP)).await?;
         history.run(session).await?;
         let mut current = Insert::new(&RESOURCE);
         for &(row_id, type_id, id, version) in &newest {
@@ -315,12 +374,13 @@ impl<'a> Batch<'a> {
         }
         current.run(session).await?;
         let (mut keys, mut dates, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        for &(row_id, _, _, (change, _)) in &newest {
-            if change.body.is_none() {
-                continue;
-            }
-            for row in &change.index {
-                let (kind, code) = (&change.resource_type, &row.code);
+        let there = newest.iter().filter(|(.., (change, _))| change.body.is_some());
+        indexed.extend(there.map(|&(row_id, _, _, (change, _))| {
+            (row_id, change.resource_type.as_str(), change.index.as_slice())
+        }));
+        for (row_id, kind, rows) in indexed {
+            for row in rows {
+                let code = &row.code;
                 let id = self.names.intern_parameter(session, &mut self.fresh, kind, code).await?;
                 match &row.value {
                     IndexValue::Key(key) => keys.push((row_id, id, index::fit(key))),
@@ -362,21 +422,19 @@ impl<'a> Batch<'a> {
         jobs::insert(session, self.jobs.drain(..)).await
     }
 
-    /// Moves the versions that are about to be replaced to the history and takes them out of the
-    /// index.
-    async fn replace(&self, session: &mut Session<'_>, mut rows: &[i64]) -> Result<(), Error> {
+    /// Takes resources out of the index; `keep` does something with their versions before.
+    async fn replace(
+        &self,
+        session: &mut Session<'_>,
+        mut rows: &[i64],
+        keep: Option<&'static str>,
+    ) -> Result<(), Error> {
         while !rows.is_empty() {
             let (chunk, rest) = rows.split_at(insert::chunk(rows.len()));
             rows = rest;
             let values: Vec<Value> = chunk.iter().map(|&row_id| row_id.into()).collect();
             let tuples = session.dialect().tuples(chunk.len(), 1);
-            for head in [
-                "INSERT INTO history (row_id, version, last_updated, seq, method, body) \
-                 SELECT row_id, version, last_updated, seq, method, body FROM resource",
-                "DELETE FROM key_value",
-                "DELETE FROM date_value",
-                "DELETE FROM number_value",
-            ] {
+            for head in keep.into_iter().chain(TAKE_OUT) {
                 let sql = format!("{head} WHERE row_id IN (VALUES {tuples})");
                 session.execute(sql, values.clone()).await?;
             }
@@ -384,6 +442,14 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 }
+
+/// Moves current versions to the history.
+const KEEP: &str = "INSERT INTO history (row_id, version, last_updated, seq, method, body) \
+                    SELECT row_id, version, last_updated, seq, method, body FROM resource";
+
+/// Takes resources out of the index.
+const TAKE_OUT: [&str; 3] =
+    ["DELETE FROM key_value", "DELETE FROM date_value", "DELETE FROM number_value"];
 
 /// The columns of a version, after those that say whose it is.
 fn version_row<const N: usize>(

@@ -32,6 +32,18 @@ pub enum Error {
     /// The search condition is nested too deeply or names too many values.
     #[error("the search is too complex")]
     TooComplex,
+    /// The search asks for a parameter by which not all resources are indexed yet.
+    #[error("the search parameter {code} of {resource_type} is not indexed yet")]
+    NotIndexed {
+        /// Resource type that is searched.
+        resource_type: String,
+        /// Code of the parameter.
+        code: String,
+    },
+    /// The commit follows definitions, or a step of a walk, that are not the present ones. Nothing
+    /// of it is stored.
+    #[error("the definitions have changed")]
+    Outdated,
     /// The database url is of no known kind.
     #[error("database url {0:?}: expected sqlite:PATH, sqlite::memory: or postgres://…")]
     Url(String),

@@ -10,6 +10,8 @@ use crate::dialect::{Session, Value};
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     types: RwLock<HashMap<String, Type>>,
+    /// Codes of parameters, by type, by which not all resources are indexed yet.
+    unindexed: RwLock<HashMap<String, BTreeSet<String>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,32 @@ impl Names {
     fn parameter(&self, resource_type: &str, code: &str) -> Option<i64> {
         let types = self.types.read().unwrap_or_else(PoisonError::into_inner);
         types.get(resource_type)?.parameters.get(code).copied()
+    }
+
+    /// Says by which parameters not all resources are indexed.
+    pub(crate) fn set_unindexed(&self, unindexed: HashMap<String, BTreeSet<String>>) {
+        *self.unindexed.write().unwrap_or_else(PoisonError::into_inner) = unindexed;
+    }
+
+    /// Fails when a search goes by a parameter by which not all resources are indexed: it would
+    /// leave out matches without a word.
+    pub(crate) fn check_indexed<'a>(
+        &self,
+        wanted: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), Error> {
+        let unindexed = self.unindexed.read().unwrap_or_else(PoisonError::into_inner);
+        if unindexed.is_empty() {
+            return Ok(());
+        }
+        for (resource_type, code) in wanted {
+            // `code:text` and the like hold further values of the parameter.
+            let code = code.split(':').next().unwrap_or_default();
+            if unindexed.get(resource_type).is_some_and(|codes| codes.contains(code)) {
+                let (resource_type, code) = (resource_type.to_owned(), code.to_owned());
+                return Err(Error::NotIndexed { resource_type, code });
+            }
+        }
+        Ok(())
     }
 
     /// These names together with those a transaction has added.

@@ -8,6 +8,7 @@ use lumbar_fhir::search::Query;
 use crate::cache::{Cache, Look};
 use crate::commit::{AuditRow, Commit, Method};
 use crate::dialect::{Pool, Row, Value};
+use crate::history::{self, History, Versions};
 use crate::names::{Fresh, Names};
 use crate::writer::Writer;
 use crate::{Error, search};
@@ -99,34 +100,29 @@ impl Resources {
         id: &str,
         version: i64,
     ) -> Result<Option<Stored>, Error> {
-        let before = version.checked_add(1);
-        let newest = self.history(resource_type, id, before, 1).await?;
-        Ok(newest.into_iter().find(|found| found.version == version))
-    }
-
-    /// The versions below `before_version`, or all, newest first; at most `count`.
-    pub async fn history(
-        &self,
-        resource_type: &str,
-        id: &str,
-        before_version: Option<i64>,
-        count: usize,
-    ) -> Result<Vec<Stored>, Error> {
         let sql = "WITH wanted AS (SELECT row_id, id FROM resource \
                    WHERE type_id = (SELECT type_id FROM resource_type WHERE name = $1) AND id = $2) \
                    SELECT w.id, r.version, r.last_updated, r.method, r.body \
-                   FROM wanted w JOIN resource r ON r.row_id = w.row_id WHERE r.version < $3 \
+                   FROM wanted w JOIN resource r ON r.row_id = w.row_id WHERE r.version = $3 \
                    UNION ALL SELECT w.id, h.version, h.last_updated, h.method, h.body \
-                   FROM wanted w JOIN history h ON h.row_id = w.row_id WHERE h.version < $3 \
-                   ORDER BY 2 DESC LIMIT $4";
-        let values = vec![
-            clean(resource_type),
-            clean(id),
-            before_version.unwrap_or(i64::MAX).into(),
-            i64::try_from(count).unwrap_or(i64::MAX).into(),
-        ];
+                   FROM wanted w JOIN history h ON h.row_id = w.row_id WHERE h.version = $3";
+        let values = vec![clean(resource_type), clean(id), version.into()];
         let rows = self.pool.fetch(sql, values).await?;
-        rows.iter().map(|row| stored(resource_type, row, 0)).collect()
+        rows.first().map(|row| stored(resource_type, row, 0)).transpose()
+    }
+
+    /// One page of versions, newest first.
+    ///
+    /// Errors: [`Error::Cursor`] when the cursor is not one of this history's.
+    pub async fn history(&self, asked: &History<'_>) -> Result<Versions, Error> {
+        let mut link = self.pool.acquire().await?;
+        history::run(&mut link.session(), asked).await
+    }
+
+    /// How many versions there are within the bounds of time, wherever the page begins.
+    pub async fn history_total(&self, asked: &History<'_>) -> Result<u64, Error> {
+        let mut link = self.pool.acquire().await?;
+        history::total(&mut link.session(), asked).await
     }
 
     /// One page of what a query finds.

@@ -7,12 +7,24 @@ use crate::Error;
 use crate::dialect::Pool;
 
 /// Number, name, text for SQLite, text for PostgreSQL.
-const FILES: [(i64, &str, &str, &str); 3] = [
+const FILES: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "first",
         include_str!("../migrations/sqlite/0001_first.sql"),
         include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        3,
+        "history",
+        include_str!("../migrations/sqlite/0003_history.sql"),
+        include_str!("../migrations/postgres/0003_history.sql"),
+    ),
+    (
+        4,
+        "index state",
+        include_str!("../migrations/sqlite/0004_index_state.sql"),
+        include_str!("../migrations/postgres/0004_index_state.sql"),
     ),
     (
         5,

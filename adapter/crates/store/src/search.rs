@@ -37,6 +37,12 @@ pub(crate) async fn run(
     let cursor = query.cursor.as_deref().map(|text| Cursor::decode(text, query)).transpose()?;
     let mut wanted = BTreeSet::new();
     condition::names(&query.resource_type, &query.condition, 0, &mut wanted)?;
+    let sorted = query.sort.iter().filter_map(|sort| match sort {
+        Sort::Id(_) | Sort::LastUpdated(_) => None,
+        Sort::Key(code, _) | Sort::Date(code, _) | Sort::Number(code, _) => Some(code.as_str()),
+    });
+    let sorted = sorted.map(|code| (query.resource_type.as_str(), code));
+    names.check_indexed(wanted.iter().copied().chain(sorted))?;
     names.learn(session, fresh, &wanted).await?;
     let known = names.known(fresh);
     let Some(type_id) = known.resource_type(&query.resource_type) else {

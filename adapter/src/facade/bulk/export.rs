@@ -122,7 +122,7 @@ impl Facade {
         }
         let condition = Condition::All(all);
         let query = query(of, condition.clone(), count);
-        let walked = self.resources.walk(&query, after, source.seq).await?;
+        let walked = self.resources.as_of(&query, after, source.seq).await?;
         let mut upto = walked.upto;
         let changed = self.resources.changed(of, after, upto, source.seq, count).await?;
         if changed.len() >= count {

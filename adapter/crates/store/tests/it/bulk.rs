@@ -47,7 +47,7 @@ async fn a_walk_gives_each_resource_once_as_it_was() {
         };
         let (mut after, mut found, mut rounds) = (0, Vec::new(), 0);
         loop {
-            let walked = resources.walk(&query(kind("in")), after, seq).await.unwrap();
+            let walked = resources.as_of(&query(kind("in")), after, seq).await.unwrap();
             // What was given changes, and what comes later, too.
             put(&format!("p{}", rounds % 6), "out").await;
             put(&format!("p{}", 5 - rounds % 6), "out").await;

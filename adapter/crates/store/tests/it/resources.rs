@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use lumbar_fhir::search::{Bound, Condition, Query};
-use lumbar_store::{AuditRow, Change, Commit, Error, Guard, Method, NewJob, State, Store};
+use lumbar_store::{
+    AuditRow, Change, Commit, Error, Guard, History, Method, NewJob, State, Store, Version,
+};
 
 use crate::{change, commit, deletion, fresh, on_each, open};
 
@@ -32,14 +34,8 @@ async fn versions_can_be_read_one_by_one_and_together() {
         assert_eq!(resources.vread("Patient", "p", i64::MAX).await.unwrap(), None);
         assert_eq!(resources.vread("Patient", "p\0", 1).await.unwrap(), None);
 
-        let versions = async |before, count| -> Vec<i64> {
-            let found = resources.history("Patient", "p", before, count).await.unwrap();
-            found.iter().map(|version| version.version).collect()
-        };
-        assert_eq!(versions(None, 10).await, [4, 3, 2, 1]);
-        assert_eq!(versions(None, 2).await, [4, 3]);
-        assert_eq!(versions(Some(3), 10).await, [2, 1]);
-        assert!(resources.history("Observation", "p", None, 10).await.unwrap().is_empty());
+        assert_eq!(versions(store, Some("Patient"), Some("p")).await, [4, 3, 2, 1]);
+        assert!(versions(store, Some("Observation"), Some("p")).await.is_empty());
     })
     .await;
 }
@@ -90,13 +86,11 @@ async fn a_failed_expectation_stores_nothing_of_its_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_commit_may_change_a_resource_more_than_once() {
     on_each(async |store: &Store| {
-        let versions = (1..=3).map(|version| change("Patient", "a", version, &[]));
-        store.resources.commit(commit(versions)).await.unwrap();
-        let versions = (4..=5).map(|version| change("Patient", "a", version, &[]));
-        store.resources.commit(commit(versions)).await.unwrap();
-        let found = store.resources.history("Patient", "a", None, 10).await.unwrap();
-        let found: Vec<i64> = found.iter().map(|found| found.version).collect();
-        assert_eq!(found, [5, 4, 3, 2, 1]);
+        let first = (1..=3).map(|version| change("Patient", "a", version, &[]));
+        store.resources.commit(commit(first)).await.unwrap();
+        let more = (4..=5).map(|version| change("Patient", "a", version, &[]));
+        store.resources.commit(commit(more)).await.unwrap();
+        assert_eq!(versions(store, Some("Patient"), Some("a")).await, [5, 4, 3, 2, 1]);
     })
     .await;
 }
@@ -324,6 +318,119 @@ async fn a_commit_of_an_epoch_that_is_over_is_not_stored() {
         assert!(is_conflict(resources.commit(failing).await, "a"));
         let now = resources.epoch().await.unwrap();
         resources.commit(within(now, "e")).await.unwrap();
+    })
+    .await;
+}
+
+/// Numbers of the versions of a history, on one page.
+async fn versions(store: &Store, resource_type: Option<&str>, id: Option<&str>) -> Vec<i64> {
+    let asked = History { resource_type, id, count: 100, bytes: usize::MAX, ..History::default() };
+    let page = store.resources.history(&asked).await.unwrap();
+    assert_eq!((page.previous, page.next), (None, None));
+    page.versions.iter().map(|version| version.stored.version).collect()
+}
+
+/// Whatever the size of a page and its direction: each version once, in the order of the whole,
+/// and only those that a naive look at all of them gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_walked_in_both_directions() {
+    on_each(async |store: &Store| {
+        // Versions of several types that share moments; some resources are deleted and return.
+        for round in 1..=4_i64 {
+            for (of, ids) in [("Patient", 5), ("Observation", 3), ("Basic", 1)] {
+                let changes = (0..ids).map(|number| {
+                    let id = format!("x{number}");
+                    let made = if (round + number) % 3 == 0 && round > 1 {
+                        deletion(of, &id, round)
+                    } else {
+                        change(of, &id, round, &[])
+                    };
+                    Change { last_updated: round * 1000 + number / 2, ..made }
+                });
+                store.resources.commit(commit(changes)).await.unwrap();
+            }
+        }
+        let name = |version: &Version| {
+            let stored = &version.stored;
+            (stored.resource_type.clone(), stored.id.clone(), stored.version)
+        };
+        for (of, id) in [(None, None), (Some("Patient"), None), (Some("Patient"), Some("x1"))] {
+            for (since, at) in [
+                (None, None),
+                (Some(2001), None),
+                (Some(9000), None),
+                (None, Some((2001, 2001))),
+                (None, Some((1500, 3000))),
+                (None, Some((0, 10))),
+                (Some(2000), Some((3500, 9000))),
+            ] {
+                let whole = History {
+                    resource_type: of,
+                    id,
+                    count: 1000,
+                    bytes: usize::MAX,
+                    ..History::default()
+                };
+                let all = store.resources.history(&whole).await.unwrap().versions;
+                let next_of = |version: &Version| {
+                    let (of, id, number) = name(version);
+                    let next =
+                        |other: &&Version| name(other) == (of.clone(), id.clone(), number + 1);
+                    all.iter().find(next).map_or(i64::MAX, |next| next.stored.last_updated)
+                };
+                let expected: Vec<_> = all
+                    .iter()
+                    .filter(|version| {
+                        let written = version.stored.last_updated;
+                        since.is_none_or(|since| written >= since)
+                            && at.is_none_or(|(low, high)| {
+                                let lasts = version.stored.body.is_some() && next_of(version) > low;
+                                written <= high && (written >= low || lasts)
+                            })
+                    })
+                    .map(name)
+                    .collect();
+                let asked = History { since, at, ..whole };
+                let total = store.resources.history_total(&asked).await.unwrap();
+                assert_eq!(total, expected.len() as u64, "{of:?} {id:?} {since:?} {at:?}");
+                for count in [1, 2, 5, 1000] {
+                    let (mut cursor, mut found, mut back) = (None::<String>, Vec::new(), None);
+                    loop {
+                        let asked = History { count, cursor: cursor.as_deref(), ..asked };
+                        let page = store.resources.history(&asked).await.unwrap();
+                        assert!(page.versions.len() <= count);
+                        found.extend(page.versions.iter().map(name));
+                        back = page.previous.or(back);
+                        cursor = page.next;
+                        if cursor.is_none() {
+                            break;
+                        }
+                    }
+                    assert_eq!(found, expected, "{of:?} {id:?} {since:?} {at:?} {count}");
+                    let mut returned = Vec::new();
+                    while let Some(cursor) = back {
+                        let asked = History { count, cursor: Some(&cursor), ..asked };
+                        let page = store.resources.history(&asked).await.unwrap();
+                        returned.splice(0..0, page.versions.iter().map(name));
+                        back = page.previous;
+                    }
+                    assert!(expected.starts_with(&returned), "{returned:?} of {expected:?}");
+                    assert!(
+                        returned.len() + count >= expected.len(),
+                        "{returned:?} of {expected:?}"
+                    );
+                }
+            }
+        }
+        let asked = History { count: 5, bytes: usize::MAX, ..History::default() };
+        for cursor in ["", "o", "o1", "o1.1", "n1.g", "o-1.1", "offffffffffffffff.1", "x1.1"] {
+            let asked = History { cursor: Some(cursor), ..asked };
+            let page = store.resources.history(&asked).await;
+            assert!(matches!(page, Err(Error::Cursor)), "{cursor}");
+        }
+        // A page ends before it has too many bytes, and has one version at least.
+        let asked = History { count: 5, bytes: 1, ..History::default() };
+        assert_eq!(store.resources.history(&asked).await.unwrap().versions.len(), 1);
     })
     .await;
 }
