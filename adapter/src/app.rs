@@ -7,6 +7,7 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_store::{Bulk, Jobs, Landing, Store};
 
 use crate::config::Settings;
+use crate::delivery::TerminologyServer;
 use crate::facade::{Error, Facade, Source};
 use crate::rules::Rules;
 use crate::security::Caller;
@@ -46,7 +47,8 @@ impl App {
             settings.policy.clone(),
             &settings.base_url,
         )
-        .with_bulk(settings.bulk.clone());
+        .with_bulk(settings.bulk.clone())
+        .asking(terminology_server(&settings));
         let (landing, jobs) = (store.landing.clone(), store.jobs.clone());
         let bulk = store.resources.bulk();
         App { settings, facade, landing, jobs, bulk, rules }
@@ -62,4 +64,13 @@ impl App {
         let artefacts: Vec<Json> = artefacts.cloned().collect();
         self.facade.put(&Caller::System, &artefacts, &[]).await.map(|_| ())
     }
+}
+
+/// The terminology server of the configuration.
+fn terminology_server(settings: &Settings) -> Option<TerminologyServer> {
+    let url = settings.terminology.as_deref()?;
+    let server = TerminologyServer::new(url, settings.terminology_timeout);
+    server
+        .inspect_err(|error| tracing::error!(%error, "no HTTP client, so no terminology server"))
+        .ok()
 }

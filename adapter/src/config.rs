@@ -170,6 +170,15 @@ pub struct Options {
     /// Most subscriptions that are not off [default: 100]
     #[arg(long, env = "LUMBAR_MAX_SUBSCRIPTIONS", value_name = "NUMBER")]
     pub max_subscriptions: Option<usize>,
+    /// Most codes of an expanded value set that are told or searched for at once [default: 10000]
+    #[arg(long, env = "LUMBAR_MAX_EXPANSION", value_name = "NUMBER")]
+    pub max_expansion: Option<usize>,
+    /// FHIR base URL of a terminology server for what is not known here [default: none]
+    #[arg(long, env = "LUMBAR_TERMINOLOGY", value_name = "URL")]
+    pub terminology: Option<String>,
+    /// How long that server may take for an answer, in milliseconds [default: 2000]
+    #[arg(long, env = "LUMBAR_TERMINOLOGY_TIMEOUT", value_name = "MS")]
+    pub terminology_timeout: Option<u64>,
     /// ODS code of the organisation that runs this service [default: none]
     #[arg(long, env = "LUMBAR_ODS_CODE", value_name = "CODE")]
     pub ods_code: Option<String>,
@@ -273,6 +282,8 @@ pub struct Limits {
     pub response_bytes: usize,
     /// Subscriptions that are not off.
     pub subscriptions: usize,
+    /// Codes of an expanded value set.
+    pub expansion: usize,
 }
 
 impl Default for Limits {
@@ -283,6 +294,7 @@ impl Default for Limits {
             entries: 10_000,
             response_bytes: 64 * 1024 * 1024,
             subscriptions: 100,
+            expansion: 10_000,
         }
     }
 }
@@ -306,6 +318,9 @@ pub struct Settings {
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     pub bulk: Bulk,
+    /// FHIR base URL of a terminology server.
+    pub terminology: Option<String>,
+    pub terminology_timeout: Duration,
     pub ods_code: String,
     pub organisation: String,
     pub service: String,
@@ -404,6 +419,9 @@ impl Options {
             subscription_payload: self.subscription_payload.or(other.subscription_payload),
             subscription_attempts: self.subscription_attempts.or(other.subscription_attempts),
             max_subscriptions: self.max_subscriptions.or(other.max_subscriptions),
+            max_expansion: self.max_expansion.or(other.max_expansion),
+            terminology: self.terminology.or(other.terminology),
+            terminology_timeout: self.terminology_timeout.or(other.terminology_timeout),
             ods_code: self.ods_code.or(other.ods_code),
             organisation: self.organisation.or(other.organisation),
             service: self.service.or(other.service),
@@ -472,6 +490,7 @@ impl Options {
                 self.max_subscriptions,
                 standard.subscriptions,
             ),
+            expansion: limit("max-expansion", self.max_expansion, standard.expansion),
         };
         let database = self.database.unwrap_or_else(|| DATABASE.to_owned());
         let standard = Bulk::default();
@@ -500,6 +519,13 @@ impl Options {
             Hosts::default()
         });
         let payload = self.subscription_payload.unwrap_or_default();
+        let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if self.terminology.as_ref().is_some_and(|url| !is_http(url)) {
+            problems.push("--terminology begins with neither http:// nor https://".to_owned());
+        }
+        if self.terminology_timeout == Some(0) {
+            problems.push("--terminology-timeout must be at least 1".to_owned());
+        }
         let policy = Policy {
             validation: self.validation.unwrap_or_default(),
             references: self.references.unwrap_or_default(),
@@ -522,6 +548,8 @@ impl Options {
             max_body_bytes,
             body_timeout: Duration::from_secs(30),
             bulk,
+            terminology: self.terminology,
+            terminology_timeout: Duration::from_millis(self.terminology_timeout.unwrap_or(2000)),
             ods_code: self.ods_code.unwrap_or_default(),
             organisation: self.organisation.unwrap_or_default(),
             service: self.service.unwrap_or_default(),

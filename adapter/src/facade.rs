@@ -21,6 +21,7 @@ mod search;
 mod search_parameter;
 mod shape;
 pub mod subscription;
+mod terminology;
 mod unit;
 mod update;
 
@@ -36,6 +37,7 @@ use lumbar_store::{Jobs, NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
 use crate::config::{self, Policy, Validation};
+use crate::delivery::TerminologyServer;
 use crate::rules::Rules;
 use crate::security::Caller;
 pub use outcome::Error;
@@ -189,6 +191,8 @@ pub struct Facade {
     bulk: bulk::Clients,
     /// The subscriptions that are told of writes; `None` until they are read.
     active: RwLock<Option<Arc<subscription::Active>>>,
+    terminology: terminology::Cache,
+    terminology_server: Option<TerminologyServer>,
 }
 
 impl Facade {
@@ -218,6 +222,8 @@ impl Facade {
             enqueued: Notify::new(),
             bulk: bulk::Clients::default(),
             active: RwLock::new(None),
+            terminology: terminology::Cache::default(),
+            terminology_server: None,
         }
     }
 
@@ -226,6 +232,11 @@ impl Facade {
     pub fn with_bulk(mut self, settings: config::Bulk) -> Facade {
         self.bulk = bulk::Clients::new(settings);
         self
+    }
+
+    /// The same door, which asks a terminology server for what is not known here.
+    pub fn asking(self, server: Option<TerminologyServer>) -> Facade {
+        Facade { terminology_server: server, ..self }
     }
 
     /// Looks at a resource that is to be written. Returns what is to be told about it.

@@ -54,7 +54,7 @@ impl From<Error> for Ending {
             Error::Busy
             | Error::Conflict(_)
             | Error::Internal
-            | Error::NotReady(_)
+            | Error::Unavailable(_)
             | Error::Timeout => Ending::Later(text),
             _ => Ending::GiveUp(text),
         }

@@ -30,10 +30,18 @@ impl Web {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn new() -> Result<Web, reqwest::Error> {
+        Web::within(TIMEOUT)
+    }
+
+    /// The same with another bound on the time of a request and its answer.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn within(timeout: Duration) -> Result<Web, reqwest::Error> {
         // The second call in a process finds the provider there, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
-            reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build()?;
+            reqwest::Client::builder().timeout(timeout).redirect(Policy::none()).build()?;
         Ok(Web { client })
     }
 

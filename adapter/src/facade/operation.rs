@@ -18,57 +18,59 @@ pub(super) struct Operation {
     pub(super) resource_types: &'static [&'static str],
 }
 
-/// Every operation that is offered.
-pub(super) const OPERATIONS: &[Operation] = &[
-    Operation {
-        name: "export",
-        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export",
-        system: true,
-        resource_types: &[],
-    },
-    Operation {
-        name: "export",
-        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export",
-        system: false,
-        resource_types: &["Group"],
-    },
-    Operation {
-        name: "export",
-        definition: "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export",
-        system: false,
-        resource_types: &["Patient"],
-    },
-    Operation {
-        name: "extract",
-        definition: "http://hl7.org/fhir/uv/sdc/OperationDefinition/QuestionnaireResponse-extract",
-        system: false,
-        resource_types: &["QuestionnaireResponse"],
-    },
-    Operation {
-        name: "import",
-        definition: "https://lumbar.example/fhir/OperationDefinition/import",
-        system: true,
-        resource_types: &[],
-    },
-    Operation {
-        name: "reindex",
-        definition: "https://lumbar.example/fhir/OperationDefinition/reindex",
-        system: true,
-        resource_types: &[],
-    },
-    Operation {
-        name: "replay",
-        definition: "https://lumbar.example/fhir/OperationDefinition/Subscription-replay",
-        system: false,
-        resource_types: &["Subscription"],
-    },
-    Operation {
-        name: "status",
-        definition: "https://lumbar.example/fhir/OperationDefinition/Subscription-status",
-        system: false,
-        resource_types: &["Subscription"],
-    },
-];
+macro_rules! operations {
+    ($($name:literal $definition:expr, $system:literal $types:tt;)*) => {
+        &[$(Operation {
+            name: $name,
+            definition: $definition,
+            system: $system,
+            resource_types: &$types,
+        }),*]
+    };
+}
+
+macro_rules! r4 {
+    ($id:literal) => {
+        concat!("http://hl7.org/fhir/OperationDefinition/", $id)
+    };
+}
+
+macro_rules! ours {
+    ($id:literal) => {
+        concat!("https://lumbar.example/fhir/OperationDefinition/", $id)
+    };
+}
+
+macro_rules! bulk {
+    ($id:literal) => {
+        concat!("http://hl7.org/fhir/uv/bulkdata/OperationDefinition/", $id)
+    };
+}
+
+macro_rules! sdc {
+    ($id:literal) => {
+        concat!("http://hl7.org/fhir/uv/sdc/OperationDefinition/", $id)
+    };
+}
+
+/// Every operation that is offered: its name, its definition, whether it may be invoked on the
+/// base, and the types on which it may be.
+pub(super) const OPERATIONS: &[Operation] = operations! {
+    "expand" r4!("ValueSet-expand"), false ["ValueSet"];
+    "export" bulk!("export"), true [];
+    "export" bulk!("group-export"), false ["Group"];
+    "export" bulk!("patient-export"), false ["Patient"];
+    "extract" sdc!("QuestionnaireResponse-extract"), false ["QuestionnaireResponse"];
+    "import" ours!("import"), true [];
+    "lookup" r4!("CodeSystem-lookup"), false ["CodeSystem"];
+    "reindex" ours!("reindex"), true [];
+    "replay" ours!("Subscription-replay"), false ["Subscription"];
+    "status" ours!("Subscription-status"), false ["Subscription"];
+    "subsumes" r4!("CodeSystem-subsumes"), false ["CodeSystem"];
+    "translate" r4!("ConceptMap-translate"), false ["ConceptMap"];
+    "validate-code" r4!("CodeSystem-validate-code"), false ["CodeSystem"];
+    "validate-code" r4!("ValueSet-validate-code"), false ["ValueSet"];
+};
 
 /// One invocation.
 pub(super) struct Call<'a> {
@@ -91,9 +93,10 @@ pub(super) struct Call<'a> {
 impl Facade {
     pub(super) async fn operation(&self, call: Call<'_>) -> Result<Reply, Error> {
         match (call.resource_type, call.id, call.name) {
-            (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
-            (None, None, "export") => self.export(&call, Level::System).await,
-            (Some("Patient"), None, "export") => self.export(&call, Level::Patient).await,
+            (Some("CodeSystem"), None, "lookup") => self.look_up(&call).await,
+            (Some("CodeSystem"), _, "subsumes") => self.subsumes(&call).await,
+            (Some("CodeSystem"), _, "validate-code") => self.validate_in_system(&call).await,
+            (Some("ConceptMap"), _, "translate") => self.translate(&call).await,
             (Some("Group"), Some(id), "export") => {
                 self.export(&call, Level::Group(id.to_owned())).await
             }
@@ -101,8 +104,13 @@ impl Facade {
                 IssueType::Required,
                 "An export of a group names it, as in Group/g1/$export.",
             )])),
-            (None, None, "import") => self.import(&call).await,
+            (Some("Patient"), None, "export") => self.export(&call, Level::Patient).await,
+            (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
+            (Some("ValueSet"), _, "expand") => self.expand(&call).await,
+            (Some("ValueSet"), _, "validate-code") => self.validate_in_set(&call).await,
+            (None, None, "export") => self.export(&call, Level::System).await,
+            (None, None, "import") => self.import(&call).await,
             (None, None, "reindex") => self.progress().await,
             _ => Err(Error::NotFound(Issue::error(
                 IssueType::NotSupported,

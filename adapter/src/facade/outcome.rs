@@ -55,9 +55,9 @@ pub enum Error {
     /// The store cannot take the work now.
     #[error("busy")]
     Busy,
-    /// The index is not complete for what is asked.
-    #[error("not ready")]
-    NotReady(Issue),
+    /// The index is not complete for what is asked, or a server that must be asked does not answer.
+    #[error("unavailable")]
+    Unavailable(Issue),
     /// A fault of ours; the cause is logged where it happened.
     #[error("internal error")]
     Internal,
@@ -81,7 +81,7 @@ impl Error {
             Error::Timeout => 408,
             Error::TooMany(_) => 429,
             Error::Failed(_) => 500,
-            Error::Busy | Error::NotReady(_) => 503,
+            Error::Busy | Error::Unavailable(_) => 503,
             Error::Internal => 500,
         }
     }
@@ -94,11 +94,11 @@ impl Error {
             | Error::Conflict(issue)
             | Error::PreconditionFailed(issue)
             | Error::NotSupported(issue)
-            | Error::NotReady(issue)
             | Error::NotAcceptable(issue)
             | Error::UnsupportedMediaType(issue)
             | Error::TooMany(issue)
-            | Error::Failed(issue) => vec![issue.clone()],
+            | Error::Failed(issue)
+            | Error::Unavailable(issue) => vec![issue.clone()],
             Error::Invalid(issues) | Error::Unparseable(issues) => issues.clone(),
             Error::MethodNotAllowed(allowed) => vec![Issue::error(
                 IssueType::NotSupported,
@@ -179,7 +179,7 @@ impl From<lumbar_store::Error> for Error {
                     "Stored resources are still being indexed by the search parameter {code} of {resource_type}, so matches would be missing: try again later; [base]/$reindex tells how far it is."
                 );
                 let issue = Issue::error(IssueType::Transient, text);
-                Error::NotReady(issue.at(format!("http.{code}")))
+                Error::Unavailable(issue.at(format!("http.{code}")))
             }
             lumbar_store::Error::Outdated => Error::Conflict(Issue::error(
                 IssueType::Conflict,

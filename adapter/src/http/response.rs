@@ -92,7 +92,9 @@ pub fn error(app: &App, error: &Error, wanted: Wanted) -> Response {
         _ => {}
     }
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        // As long as a terminology server is left alone.
+        let seconds = if matches!(error, Error::Unavailable(_)) { "10" } else { "2" };
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
     }
     response
 }

@@ -225,6 +225,7 @@ areas!(
     subscription,
     search_parameter,
     summary,
+    terminology,
     transaction,
     update,
     xml,

@@ -19,6 +19,7 @@ mod outbox;
 mod program;
 mod scoring;
 mod search_model;
-mod subscription;
 mod search_parameter;
+mod subscription;
+mod terminology;
 mod validation;

@@ -8,6 +8,7 @@ pub mod path;
 pub mod rest;
 pub mod search;
 pub mod summary;
+pub mod terminology;
 pub mod validate;
 
 pub use format::json::{Json, JsonError, Object};
