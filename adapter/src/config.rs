@@ -134,6 +134,12 @@ pub struct Options {
     /// Most values of one search parameter [default: 200]
     #[arg(long, env = "LUMBAR_MAX_VALUES", value_name = "NUMBER")]
     pub max_values: Option<usize>,
+    /// Most parameters of a search [default: 100]
+    #[arg(long, env = "LUMBAR_MAX_PARAMETERS", value_name = "NUMBER")]
+    pub max_parameters: Option<usize>,
+    /// Longest value of one search parameter in bytes [default: 32768]
+    #[arg(long, env = "LUMBAR_MAX_VALUE_BYTES", value_name = "BYTES")]
+    pub max_value_bytes: Option<usize>,
     /// Most resources that _include and _revinclude add to a page [default: 2000]
     #[arg(long, env = "LUMBAR_MAX_INCLUDED", value_name = "NUMBER")]
     pub max_included: Option<usize>,
@@ -407,6 +413,8 @@ impl Options {
             max_count: self.max_count.or(other.max_count),
             max_chain: self.max_chain.or(other.max_chain),
             max_values: self.max_values.or(other.max_values),
+            max_parameters: self.max_parameters.or(other.max_parameters),
+            max_value_bytes: self.max_value_bytes.or(other.max_value_bytes),
             max_included: self.max_included.or(other.max_included),
             max_entries: self.max_entries.or(other.max_entries),
             max_response_bytes: self.max_response_bytes.or(other.max_response_bytes),
@@ -477,6 +485,12 @@ impl Options {
                 max_count,
                 max_chain: limit("max-chain", self.max_chain, search.max_chain),
                 max_values: limit("max-values", self.max_values, search.max_values),
+                max_parameters: limit("max-parameters", self.max_parameters, search.max_parameters),
+                max_value_bytes: limit(
+                    "max-value-bytes",
+                    self.max_value_bytes,
+                    search.max_value_bytes,
+                ),
             },
             included: limit("max-included", self.max_included, standard.included),
             entries: limit("max-entries", self.max_entries, standard.entries),

@@ -11,15 +11,18 @@ impl Facade {
     pub(super) async fn expansions(&self, needs: Vec<Need>) -> Expansions {
         let mut expansions = Expansions::new();
         for need in needs {
-            let reason = match &need {
-                Need::ValueSet(url) => format!(
-                    "The codes of the value set {url} are not known here; name them one by one, as in code=http://loinc.org|8480-6,http://loinc.org|8462-4."
-                ),
-                Need::Descendants { system, .. } | Need::Ancestors { system, .. } => format!(
-                    "How the codes of {system} stand above and below each other is not known here; name them one by one, as in code={system}|a,{system}|b."
-                ),
+            let codes = match &need {
+                Need::ValueSet(name) => self.codes_of_set(name).await,
+                Need::Descendants { system, code } => self.related_codes(system, code, false).await,
+                Need::Ancestors { system, code } => self.related_codes(system, code, true).await,
             };
-            expansions.insert(need, Err(Issue::error(IssueType::NotSupported, reason)));
+            let codes = codes.map_err(|error| {
+                let issue = error.issues().into_iter().next();
+                issue.unwrap_or_else(|| {
+                    Issue::error(IssueType::Exception, "The codes cannot be found out.")
+                })
+            });
+            expansions.insert(need, codes);
         }
         expansions
     }

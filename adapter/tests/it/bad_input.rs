@@ -218,14 +218,14 @@ fn inputs() -> Vec<Bad> {
             "GET /fhir/Observation?subject.general-practitioner.partof.partof.partof.name=x",
             "",
             400,
-            "value",
+            "too-costly",
         ),
         bad(
             "too many values",
             &format!("GET /fhir/Patient?family={}", vec!["a"; 5000].join(",")),
             "",
             400,
-            "value",
+            "too-costly",
         ),
         bad("no bundle", "POST /fhir", r#"{"resourceType":"Patient"}"#, 400, "invalid"),
         bad(

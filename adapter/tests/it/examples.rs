@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lumbar_fhir::datetime::DateTime;
 use lumbar_fhir::definitions::{Definitions, SearchKind, SearchParameter};
 use lumbar_fhir::path::{Context, Value};
 use lumbar_fhir::rest::encode_pairs;
@@ -101,7 +102,8 @@ fn searched(definitions: &Definitions, kind: SearchKind, value: &Value<'_>) -> O
                 .map(|start| format!("ge{start}"))
                 .or_else(|| part(json, "end").map(|end| format!("le{end}")))
                 .or_else(|| Some(json.list("event").first()?.as_str()?.to_owned())),
-            None => plain(),
+            // An activity may be scheduled in words.
+            None => plain().filter(|text| DateTime::parse(text).is_some()),
         },
         SearchKind::Number => value.json()?.as_number().map(str::to_owned),
         SearchKind::Quantity => {
@@ -148,15 +150,12 @@ fn search(
     if parameter.kind != SearchKind::Composite {
         return values.iter().find_map(|value| searched(definitions, parameter.kind, value));
     }
-    let of_type = resource.str_at(&["resourceType"])?;
     values.iter().find_map(|item| {
         let item = [item.clone()];
         let mut parts = Vec::new();
-        for (canonical, expression) in &parameter.components {
-            let mut known = definitions.search_parameters(of_type);
-            let kind = known.find(|known| known.url == *canonical)?.kind;
-            let values = expression.evaluate(&context, &item).ok()?;
-            parts.push(values.iter().find_map(|value| searched(definitions, kind, value))?);
+        for part in &parameter.components {
+            let values = part.expression.evaluate(&context, &item).ok()?;
+            parts.push(values.iter().find_map(|value| searched(definitions, part.kind, value))?);
         }
         Some(parts.join("$"))
     })

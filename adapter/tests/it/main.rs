@@ -18,6 +18,7 @@ mod observability;
 mod outbox;
 mod program;
 mod scoring;
+mod search_cases;
 mod search_model;
 mod search_parameter;
 mod subscription;

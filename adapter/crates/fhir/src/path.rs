@@ -20,6 +20,7 @@ mod value;
 pub(crate) use parser::branches;
 pub use parser::{MAX_DEPTH, MAX_LENGTH};
 pub use temporal::{Precision, Temporal};
+pub(crate) use units::canonical as canonical_unit;
 pub use value::{Node, Quantity, Value};
 
 use crate::Json;

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use crate::definitions::Definitions;
 use crate::format::json::MAX_DEPTH;
 use crate::{Issue, IssueType, Json};
+pub(crate) use binding::is_system_of;
 use place::Place;
 
 /// Most issues that are listed; more do not help anybody to mend the resource.

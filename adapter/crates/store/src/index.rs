@@ -9,6 +9,9 @@ pub(crate) const LONGEST: usize = 400;
 /// Length of the hash at the end of a key that was cut.
 const HASH: usize = 16;
 
+/// How much of a long key is kept before the hash.
+pub(crate) const KEPT: usize = LONGEST - HASH;
+
 /// The key as it is stored and compared: a NUL, which PostgreSQL cannot hold, becomes U+FFFD; the
 /// end of a long key is replaced by a hash, so that equal keys stay equal and different keys stay
 /// different, and order holds for the part before it.
@@ -21,7 +24,7 @@ pub(crate) fn fit(key: &str) -> Cow<'_, str> {
     if key.len() <= LONGEST {
         return key;
     }
-    let kept = &key[..key.floor_char_boundary(LONGEST - HASH)];
+    let kept = &key[..key.floor_char_boundary(KEPT)];
     Cow::Owned(format!("{kept}{:016x}", hash(key.as_bytes())))
 }
 

@@ -181,6 +181,7 @@ fn is_about_one(condition: &Condition) -> bool {
         | Condition::Key(..)
         | Condition::KeyContains(..)
         | Condition::KeyEnds(..)
+        | Condition::KeyLike(..)
         | Condition::Date(..)
         | Condition::Number(..)
         | Condition::Present(_) => true,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lumbar_fhir::search as language;
 use lumbar_fhir::terminology::{
     Canonical, CodeSystem, ConceptMap, Library, Need, Purpose, Refusal, Translate, ValueSet,
-    compare_versions, r4,
+    compare_versions, members, r4,
 };
 use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::Stored;
@@ -218,11 +218,14 @@ impl Facade {
             parameters.iter().map(|(name, value)| ((*name).to_owned(), escape(value))).collect();
         let mut query = {
             let definitions = self.definitions();
+            let nothing = language::Expansions::new();
             let reading = language::Reading {
                 definitions: &definitions,
                 base: &self.base,
                 strict: true,
                 limits: self.policy.limits.search,
+                expansions: &nothing,
+                now: None,
             };
             language::parse(reading, resource_type, &parameters).map_err(Error::Unparseable)?.query
         };
@@ -301,6 +304,73 @@ impl Facade {
                 }
             }
         }
+    }
+
+    /// System and code of everything in a value set, which a canonical or `ValueSet/[id]` names.
+    ///
+    /// # Errors
+    /// It is not known, or has more codes than a search takes.
+    pub(in super::super) async fn codes_of_set(
+        &self,
+        name: &str,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let id = name.strip_prefix("ValueSet/").filter(|id| lumbar_fhir::rest::is_id(id));
+        let canonical = Canonical::parse(name);
+        let set = match id {
+            Some(id) => Some(self.instance::<ValueSet>(id).await?),
+            None => self.resolve::<ValueSet>(&canonical).await?,
+        };
+        // A set that only the server knows is the same as one that imports it.
+        let set = match set {
+            Some(set) => set,
+            None => {
+                let import = lumbar_fhir::json!({
+                    "url": (name), "compose": {"include": [{"valueSet": [(name)]}]}
+                });
+                Arc::new(ValueSet::read(&import).map_err(|issue| Error::Invalid(vec![issue]))?)
+            }
+        };
+        let mut library = Library::default();
+        let trouble = self.fill(&mut library, &set, Purpose::Codes).await?;
+        let codes = members(&library, &set).map_err(|refusal| first(trouble, refusal))?;
+        let limit = self.policy.limits.expansion;
+        if codes.len() > limit {
+            let text = format!(
+                "The value set {name} has {} codes; a search takes at most {limit}.",
+                codes.len()
+            );
+            return Err(Error::Invalid(vec![Issue::error(IssueType::TooCostly, text)]));
+        }
+        Ok(codes.iter().map(|code| (code.system.to_owned(), code.code.to_owned())).collect())
+    }
+
+    /// A code and all codes below it, or above it, in its system.
+    ///
+    /// # Errors
+    /// The system is not known with all its codes, or too many are found.
+    pub(in super::super) async fn related_codes(
+        &self,
+        system: &str,
+        code: &str,
+        upwards: bool,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let canonical = Canonical::new(system, None);
+        let found = self.resolve::<CodeSystem>(&canonical).await?;
+        let Some(found) = found.filter(|found| found.is_complete) else {
+            return Err(super::unknown("code system", &canonical));
+        };
+        let Some(related) = found.related(code, upwards) else {
+            let text = format!("The code system {system} has no code {code}.");
+            return Err(Error::NotFound(Issue::error(IssueType::NotFound, text)));
+        };
+        let limit = self.policy.limits.expansion;
+        if related.len() >= limit {
+            let text =
+                format!("The code {code} has more than {limit} relatives; name a closer one.");
+            return Err(Error::Invalid(vec![Issue::error(IssueType::TooCostly, text)]));
+        }
+        let codes = std::iter::once(code).chain(related);
+        Ok(codes.map(|code| (system.to_owned(), code.to_owned())).collect())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::element::Types;
 use super::rows;
 use crate::path::{Expression, PathError, branches};
+use crate::search::is_offered;
 use crate::{Issue, IssueType, Json};
 
 /// One search parameter as it applies to one base type.
@@ -18,12 +19,24 @@ pub struct SearchParameter {
     pub kind: SearchKind,
     /// Resource types that a reference may point to; empty means any.
     pub target: Vec<String>,
-    /// Where its values stand in a resource of the base type; `None` for those that no element
-    /// holds, for example `_text`.
+    /// Where its values stand in a resource of the base type; `None` when no part of the
+    /// expression applies to it.
     pub expression: Option<Expression>,
-    /// The parts of a composite: canonical of each part's SearchParameter and its expression on
-    /// an item of [`SearchParameter::expression`].
-    pub components: Vec<(String, Expression)>,
+    /// The parts of a composite.
+    pub components: Vec<Component>,
+}
+
+/// One part of a composite parameter.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Canonical of the SearchParameter that says how its values are compared.
+    pub definition: String,
+    /// How they are compared.
+    pub kind: SearchKind,
+    /// Resource types that a reference may point to; empty means any.
+    pub target: Vec<String>,
+    /// Where its values stand in an item of the composite's expression.
+    pub expression: Expression,
 }
 
 /// <https://hl7.org/fhir/R4/valueset-search-param-type.html>.
@@ -76,7 +89,11 @@ impl SearchKind {
 
 /// Search parameters by base type.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SearchParameters(HashMap<String, Vec<SearchParameter>>);
+pub(super) struct SearchParameters {
+    by_base: HashMap<String, Vec<SearchParameter>>,
+    /// Type and targets by canonical, for the parts of composites.
+    by_url: HashMap<String, (SearchKind, Vec<String>)>,
+}
 
 /// A SearchParameter before its expression is split.
 struct Source<'a> {
@@ -92,16 +109,31 @@ struct Source<'a> {
 impl SearchParameters {
     pub(super) fn read(
         table: &'static str,
+        corrections: &'static str,
         types: &Types,
         issues: &mut Vec<Issue>,
     ) -> SearchParameters {
         let mut parameters = SearchParameters::default();
+        let words = |text: &'static str| text.split(' ').filter(|word| !word.is_empty());
+        // A composite may stand before its parts.
+        for [url, _, kind, _, targets] in rows(table) {
+            if let Some(kind) = SearchKind::parse(kind) {
+                let targets = words(targets).map(str::to_string).collect();
+                parameters.by_url.insert(url.to_string(), (kind, targets));
+            }
+        }
+        let corrected: HashMap<&str, &str> =
+            rows(corrections).map(|[url, components]| (url, components)).collect();
         for [url, code, kind, bases, targets, expression, components] in rows(table) {
+            let components = corrected.get(url).copied().unwrap_or(components);
             let Some(kind) = SearchKind::parse(kind) else {
                 issues.push(unknown_kind(url, kind));
                 continue;
             };
-            let words = |text: &'static str| text.split(' ').filter(|word| !word.is_empty());
+            // No element holds the values of _text, _content and _query: they are not offered.
+            if expression.is_empty() {
+                continue;
+            }
             parameters.insert(
                 &Source {
                     url,
@@ -154,6 +186,15 @@ impl SearchParameters {
             issues.push(Issue::error(IssueType::Required, reason));
             return issues;
         }
+        if source.expression.is_empty() || kind == SearchKind::Special {
+            let reason = format!(
+                "the SearchParameter {url} has no expression or is special; only what an expression finds can be indexed"
+            );
+            issues.push(Issue::error(IssueType::NotSupported, reason));
+            return issues;
+        }
+        let targets = source.targets.iter().map(|target| (*target).to_string()).collect();
+        self.by_url.insert(url.to_string(), (kind, targets));
         self.insert(&source, types, &mut issues);
         issues
     }
@@ -165,9 +206,20 @@ impl SearchParameters {
                 issues.push(Issue::error(IssueType::Value, reason));
                 continue;
             }
-            match parameter(source, base, types) {
+            match self.parameter(source, base, types) {
                 Ok(parameter) => {
-                    let known = self.0.entry((*base).to_string()).or_default();
+                    let is_whole = parameter.components.len() == source.components.len();
+                    if parameter.kind == SearchKind::Composite
+                        && !(is_whole && is_offered(&parameter.components))
+                    {
+                        let reason = format!(
+                            "the parts of the composite SearchParameter {} are not known or of types that are not offered together",
+                            source.url
+                        );
+                        issues.push(Issue::error(IssueType::NotSupported, reason));
+                        return;
+                    }
+                    let known = self.by_base.entry((*base).to_string()).or_default();
                     known.retain(|other| other.code != parameter.code);
                     known.push(parameter);
                 }
@@ -180,27 +232,39 @@ impl SearchParameters {
     }
 
     pub(super) fn of(&self, base: &str) -> &[SearchParameter] {
-        self.0.get(base).map_or(&[], Vec::as_slice)
+        self.by_base.get(base).map_or(&[], Vec::as_slice)
+    }
+
+    fn parameter(
+        &self,
+        source: &Source,
+        base: &str,
+        types: &Types,
+    ) -> Result<SearchParameter, PathError> {
+        let part = |(definition, expression): &(&str, &str)| {
+            let url = definition.split('|').next().unwrap_or_default();
+            let (kind, target) = self.by_url.get(url)?;
+            Some(Expression::parse(expression).map(|expression| Component {
+                definition: (*definition).to_string(),
+                kind: *kind,
+                target: target.clone(),
+                expression,
+            }))
+        };
+        Ok(SearchParameter {
+            url: source.url.into(),
+            code: source.code.into(),
+            kind: source.kind,
+            target: source.targets.iter().map(|target| (*target).to_string()).collect(),
+            expression: expression(source.expression, base, types)?,
+            components: source.components.iter().filter_map(part).collect::<Result<_, _>>()?,
+        })
     }
 }
 
 fn unknown_kind(url: &str, kind: &str) -> Issue {
     let reason = format!("the SearchParameter {url} has the unknown type \"{kind}\"");
     Issue::error(IssueType::CodeInvalid, reason)
-}
-
-fn parameter(source: &Source, base: &str, types: &Types) -> Result<SearchParameter, PathError> {
-    let part = |(definition, expression): &(&str, &str)| {
-        Ok(((*definition).to_string(), Expression::parse(expression)?))
-    };
-    Ok(SearchParameter {
-        url: source.url.into(),
-        code: source.code.into(),
-        kind: source.kind,
-        target: source.targets.iter().map(|target| (*target).to_string()).collect(),
-        expression: expression(source.expression, base, types)?,
-        components: source.components.iter().map(part).collect::<Result<_, PathError>>()?,
-    })
 }
 
 /// The branches of a union that can apply to the base type: those that begin with it, with a type

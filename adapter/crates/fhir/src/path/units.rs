@@ -20,7 +20,7 @@ const PRESSURE: Dimension = [-1, -2, 1, 0, 0, 0, 0, 0, 0];
 const ENERGY: Dimension = [2, -2, 1, 0, 0, 0, 0, 0, 0];
 
 /// Code, factor to base units as digits and power of ten, dimension, whether prefixes apply.
-const ATOMS: [(&str, i64, i32, Dimension, bool); 50] = [
+const ATOMS: [(&str, i64, i32, Dimension, bool); 52] = [
     ("m", 1, 0, LENGTH, true),
     ("s", 1, 0, TIME, true),
     ("g", 1, 0, MASS, true),
@@ -57,6 +57,8 @@ const ATOMS: [(&str, i64, i32, Dimension, bool); 50] = [
     ("wk", 604_800, 0, TIME, false),
     ("mo", 2_629_800, 0, TIME, false),
     ("a", 31_557_600, 0, TIME, false),
+    ("10*", 10, 0, NONE, false),
+    ("10^", 10, 0, NONE, false),
     ("%", 1, -2, NONE, false),
     ("[ppth]", 1, -3, NONE, false),
     ("[ppm]", 1, -6, NONE, false),
@@ -127,6 +129,22 @@ pub(super) fn calendar_of(unit: &str) -> Option<&'static str> {
 pub(super) fn base(quantity: &Quantity) -> Option<(Decimal, Dimension)> {
     let scale = scale(&quantity.unit)?;
     Some((quantity.value.checked_mul(scale.factor)?.normalize(), scale.dimension))
+}
+
+/// What a unit is in base units, and a text that is the same for all units that measure the same
+/// (`m-1.s-2.g` for a pressure, `1` for a number).
+pub(crate) fn canonical(unit: &str) -> Option<(Decimal, String)> {
+    const NAMES: [&str; 9] = ["m", "s", "g", "rad", "K", "C", "cd", "mol", "month"];
+    let scale = scale(unit)?;
+    let parts = NAMES.iter().zip(scale.dimension).filter(|(_, exponent)| *exponent != 0);
+    let parts: Vec<String> = parts
+        .map(|(name, exponent)| match exponent {
+            1 => (*name).to_string(),
+            exponent => format!("{name}{exponent}"),
+        })
+        .collect();
+    let dimension = if parts.is_empty() { "1".to_string() } else { parts.join(".") };
+    (!scale.factor.is_zero()).then_some((scale.factor, dimension))
 }
 
 /// The amount in another unit.

@@ -3,7 +3,6 @@
 use crate::definitions::Definitions;
 
 use super::condition::Condition;
-use super::key;
 
 /// That a resource of `resource_type` is in the compartment of the resource `of`/`id`. The
 /// resource itself is in its own compartment. `None` when no resource of the type ever is.
@@ -18,14 +17,9 @@ pub fn compartment(
         any.push(Condition::Id(vec![id.to_owned()]));
     }
     for code in definitions.compartment(of, resource_type) {
-        let (from, to) = key::equal_to(format!("{of}/{id}"));
-        any.push(Condition::Key((*code).to_owned(), from, to));
+        any.push(Condition::key(code, format!("{of}/{id}")));
     }
-    match <[Condition; 1]>::try_from(any) {
-        Ok([only]) => Some(only),
-        Err(any) if any.is_empty() => None,
-        Err(any) => Some(Condition::Any(any)),
-    }
+    (!any.is_empty()).then(|| Condition::any(any))
 }
 
 #[cfg(test)]
@@ -36,10 +30,7 @@ mod tests {
     fn membership_follows_the_table() {
         let definitions = Definitions::r4();
         let within = |of: &str, of_type: &str| compartment(&definitions, of, "1", of_type);
-        let key = |code: &str, key: &str| {
-            let (from, to) = key::equal_to(key.to_owned());
-            Condition::Key(code.to_owned(), from, to)
-        };
+        let key = |code: &str, key: &str| Condition::key(code, key.to_owned());
         let own = Condition::Id(vec!["1".to_owned()]);
         assert_eq!(within("Patient", "Medication"), None);
         assert_eq!(within("Group", "Observation"), None);

@@ -28,9 +28,9 @@ impl Fingerprints {
                 .or_insert_with(|| fnv(0xcbf2_9ce4_8422_2325, &INDEX_FORM.to_string()));
             *number = fnv(*number, parameter.kind.code());
             *number = fnv(*number, expression.text());
-            for (definition, expression) in &parameter.components {
-                *number = fnv(*number, definition);
-                *number = fnv(*number, expression.text());
+            for component in &parameter.components {
+                *number = fnv(*number, &component.definition);
+                *number = fnv(*number, component.expression.text());
             }
         }
         Fingerprints(all)

@@ -1,12 +1,16 @@
 //! The text forms under which values are indexed and looked for; see [`Condition`](super::Condition).
 
 use rust_decimal::Decimal;
+use unicode_normalization::UnicodeNormalization;
 
 use super::condition::Bound;
 
 /// Stands between the parts of a key; no FHIR string may contain it (R4 allows no characters
 /// below U+0020 but tab, line feed and carriage return).
 pub const SEPARATOR: char = '\u{1}';
+
+/// Stands between the keys of the parts of a composite.
+pub const PART: char = '\u{2}';
 
 /// Key of a token; `system` empty when the value has none.
 pub fn token(system: &str, code: &str) -> String {
@@ -37,6 +41,11 @@ pub fn beginning_with(prefix: &str) -> (Bound<String>, Bound<String>) {
     (Bound::Included(prefix.to_owned()), Bound::Excluded(format!("{prefix}\u{10ffff}")))
 }
 
+/// Key of the first part of a composite and that of what follows.
+pub fn composite(first: &str, second: &str) -> String {
+    format!("{first}{PART}{second}")
+}
+
 /// Bounds of the one key `key`.
 pub fn equal_to(key: String) -> (Bound<String>, Bound<String>) {
     (Bound::Included(key.clone()), Bound::Included(key))
@@ -44,20 +53,19 @@ pub fn equal_to(key: String) -> (Bound<String>, Bound<String>) {
 
 /// Text as R4 compares strings: without case, accents and runs of blanks.
 ///
-/// Accents are taken off the letters of Latin-1 and Latin Extended-A and off combining marks,
-/// which covers the names of Europe; other scripts are compared in lower case.
+/// Accents are the combining marks of Latin, Greek and Cyrillic (U+0300 to U+036F); the marks of
+/// other scripts make other words and stay.
 pub fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in text.nfd() {
         if character.is_whitespace() {
-            if !out.ends_with(' ') {
+            if !out.is_empty() && !out.ends_with(' ') {
                 out.push(' ');
             }
-        } else if !('\u{300}'..='\u{36f}').contains(&character) {
-            for lower in character.to_lowercase() {
+        } else if !is_accent(character) {
+            for lower in character.to_lowercase().filter(|lower| !is_accent(*lower)) {
                 match base_letters(lower) {
                     Some(letters) => out.push_str(letters),
-                    None if ('\u{300}'..='\u{36f}').contains(&lower) => {}
                     None => out.push(lower),
                 }
             }
@@ -67,31 +75,23 @@ pub fn fold(text: &str) -> String {
     out
 }
 
-/// The unaccented letters for a lower-case letter of Latin-1 or Latin Extended-A.
+fn is_accent(character: char) -> bool {
+    ('\u{300}'..='\u{36f}').contains(&character)
+}
+
+/// The plain letters for a lower-case letter of Latin that no decomposition takes apart.
 fn base_letters(letter: char) -> Option<&'static str> {
     Some(match letter {
-        'à' | 'á' | 'â' | 'ã' | 'ä' | 'å' | 'ā' | 'ă' | 'ą' => "a",
-        'ç' | 'ć' | 'ĉ' | 'ċ' | 'č' => "c",
-        'ď' | 'đ' | 'ð' => "d",
-        'è' | 'é' | 'ê' | 'ë' | 'ē' | 'ĕ' | 'ė' | 'ę' | 'ě' => "e",
-        'ĝ' | 'ğ' | 'ġ' | 'ģ' => "g",
-        'ĥ' | 'ħ' => "h",
-        'ì' | 'í' | 'î' | 'ï' | 'ĩ' | 'ī' | 'ĭ' | 'į' | 'ı' => "i",
-        'ĵ' => "j",
-        'ķ' => "k",
-        'ĺ' | 'ļ' | 'ľ' | 'ŀ' | 'ł' => "l",
-        'ñ' | 'ń' | 'ņ' | 'ň' => "n",
-        'ò' | 'ó' | 'ô' | 'õ' | 'ö' | 'ø' | 'ō' | 'ŏ' | 'ő' => "o",
-        'ŕ' | 'ŗ' | 'ř' => "r",
-        'ś' | 'ŝ' | 'ş' | 'š' | 'ș' => "s",
-        'ţ' | 'ť' | 'ŧ' | 'ț' => "t",
-        'ù' | 'ú' | 'û' | 'ü' | 'ũ' | 'ū' | 'ŭ' | 'ů' | 'ű' | 'ų' => "u",
-        'ŵ' => "w",
-        'ý' | 'ÿ' | 'ŷ' => "y",
-        'ź' | 'ż' | 'ž' => "z",
+        'đ' | 'ð' => "d",
+        'ħ' => "h",
+        'ı' => "i",
+        'ŀ' | 'ł' => "l",
+        'ø' => "o",
+        'ŧ' => "t",
         'ß' => "ss",
         'æ' => "ae",
         'œ' => "oe",
+        'þ' => "th",
         _ => return None,
     })
 }
@@ -108,6 +108,11 @@ pub struct Number {
 impl Number {
     /// Reads a decimal with optional exponent. Precision as in R4 3.1.1.4.2: `1e2` means 95 to 105.
     pub fn parse(text: &str) -> Option<Number> {
+        Number::scaled(text, Decimal::ONE)
+    }
+
+    /// The same, times `factor`.
+    pub fn scaled(text: &str, factor: Decimal) -> Option<Number> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
             None => (text, 0),
@@ -121,10 +126,17 @@ impl Number {
         let places = plain.scale() + if exponent > 0 { 2 } else { 1 };
         let half = Decimal::try_new(5, places).ok()?;
         // Decimal, because 5.4 - 0.05 is more than 5.35 in binary.
-        let float = |bound: Decimal| format!("{bound}e{exponent}").parse::<f64>().ok();
-        let from = float(plain.checked_sub(half)?)?;
-        let to = float(plain.checked_add(half)?)?;
-        Some(Number { value: text.parse().ok()?, interval: (from, to) })
+        let float = |value: Decimal| {
+            let scaled = value.checked_mul(factor)?;
+            if scaled.is_zero() != value.is_zero() {
+                return None;
+            }
+            format!("{scaled}e{exponent}").parse::<f64>().ok()
+        };
+        let value = float(plain)?;
+        let (from, to) = (float(plain.checked_sub(half)?)?, float(plain.checked_add(half)?)?);
+        // Of more digits than a double holds the interval would be empty.
+        Some(Number { value, interval: (from, to.max(value.next_up())) })
     }
 }
 
@@ -134,9 +146,12 @@ mod tests {
 
     #[test]
     fn strings_fold_case_accents_and_blanks() {
-        assert_eq!(fold(" Wiśniewski\t  Zoë "), " wisniewski zoe");
+        assert_eq!(fold(" Wiśniewski\t  Zoë "), "wisniewski zoe");
         assert_eq!(fold("LÜDENSCHEID Straße"), "ludenscheid strasse");
         assert_eq!(fold("e\u{301}"), "e");
+        assert_eq!(fold("NGUYỄN Łukasz Þór Ðan Øre"), "nguyen lukasz thor dan ore");
+        assert_eq!(fold("Ἀθήνα Йод"), "αθηνα иод");
+        assert_eq!(fold("हिन्दी"), "हिन्दी");
     }
 
     #[test]
@@ -150,6 +165,8 @@ mod tests {
         assert_eq!(interval("1e2"), (95.0, 105.0));
         assert_eq!(interval("5.4"), (5.35, 5.45));
         assert_eq!(interval("1.5e-3"), (0.00145, 0.00155));
+        let milligrams = Number::scaled("5.4", Decimal::try_new(1, 3).unwrap()).unwrap();
+        assert_eq!((milligrams.value, milligrams.interval), (0.0054, (0.00535, 0.00545)));
         assert_eq!(Number::parse("abc"), None);
         assert_eq!(Number::parse("1e999"), None);
         assert_eq!(Number::parse("inf"), None);

@@ -40,9 +40,13 @@ pub fn matches(
         Condition::Key(code, from, to) => {
             any(code, &|value| matches!(value, IndexValue::Key(key) if within(key, from, to)))
         }
+        Condition::KeyLike(code, pattern) => {
+            any(code, &|value| matches!(value, IndexValue::Key(key) if pattern.matches(key)))
+        }
         Condition::KeyContains(code, part) => any(code, &|value| match value {
             IndexValue::Key(key) => {
-                key.split(key::SEPARATOR).next().is_some_and(|text| text.contains(part.as_str()))
+                let first = key.split_inclusive(key::SEPARATOR).next().unwrap_or_default();
+                first.contains(part.as_str())
             }
             _ => false,
         }),
@@ -59,13 +63,7 @@ pub fn matches(
             IndexValue::Number(from, to, of) => {
                 within(from, &low[0], &low[1])
                     && within(to, &high[0], &high[1])
-                    && unit.as_ref().is_none_or(|unit| {
-                        if unit.ends_with(key::SEPARATOR) {
-                            of.starts_with(unit.as_str())
-                        } else {
-                            of == unit
-                        }
-                    })
+                    && unit.as_ref().is_none_or(|unit| unit.matches(of))
             }
             _ => false,
         }),

@@ -1,16 +1,20 @@
 //! Reading search parameters: <https://hl7.org/fhir/R4/search.html#3.1.1.4>.
 //!
 //! `_include`, `_revinclude`, `_summary` and `_elements` shape the answer, not the set of matches,
-//! and are read by whoever builds the answer; they are accepted here. Composite parameters are not
-//! supported.
+//! and are read by whoever builds the answer; they are accepted here. How the values of each type
+//! of parameter are compared stands in a file of that type.
 
-use crate::datetime::{DateTime, Micros};
+use std::cell::{Cell, RefCell};
+
+use crate::datetime::Micros;
 use crate::definitions::{Definitions, SearchKind, SearchParameter};
-use crate::{Issue, IssueType};
+use crate::{Issue, IssueType, Severity};
 
-use super::condition::{Bound, Condition, Direction, Query, Sort};
-use super::expansion::{Expansions, Need};
-use super::key::{self, Number};
+use super::condition::{Condition, Direction, Query, Sort};
+use super::escape::{split, unescape};
+use super::expansion::{Expansions, Need, SystemCode};
+use super::fault::Fault;
+use super::filter::Operator;
 
 /// How much a search may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +27,33 @@ pub struct Limits {
     pub max_chain: usize,
     /// Most values of one parameter.
     pub max_values: usize,
+    /// Most parameters, repetitions among them.
+    pub max_parameters: usize,
+    /// Longest value of one parameter, in bytes.
+    pub max_value_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { default_count: 50, max_count: 1000, max_chain: 4, max_values: 200 }
+        Limits {
+            default_count: 50,
+            max_count: 1000,
+            max_chain: 4,
+            max_values: 200,
+            max_parameters: 100,
+            max_value_bytes: 32 * 1024,
+        }
     }
 }
+
+/// Most parameters that one search is sorted by.
+const MAX_SORT: usize = 8;
+
+/// Most types that a chain without a type is followed to.
+const MAX_TARGETS: usize = 50;
+
+/// Most parameters that are looked up for one search: each type that a chain may lead to counts.
+const MAX_STEPS: usize = 5000;
 
 /// What a search is read with.
 #[derive(Clone, Copy, Debug)]
@@ -70,212 +94,388 @@ pub fn needs(
     resource_type: &str,
     parameters: &[(String, String)],
 ) -> Vec<Need> {
-    let _ = (reading, resource_type, parameters);
-    Vec::new()
+    let may_need = |name: &str| {
+        name == "_filter"
+            || matches!(name.rsplit(':').next(), Some("in" | "not-in" | "above" | "below"))
+    };
+    if !parameters.iter().any(|(name, _)| may_need(name)) {
+        return Vec::new();
+    }
+    let reader = Reader { noted: Some(RefCell::default()), ..Reader::new(reading) };
+    // What cannot be read is told when the search itself is read.
+    let _ = reader.search(resource_type, parameters);
+    let mut needs = reader.noted.unwrap_or_default().into_inner();
+    needs.sort();
+    needs.dedup();
+    needs
 }
 
 /// Reads a search for `resource_type`.
 ///
 /// # Errors
-/// One issue for each value that cannot be read and each modifier that is not supported; with
-/// `strict`, unknown parameters as well.
+/// One issue for each value that cannot be read, each modifier that is not known and each limit
+/// that is exceeded; with `strict`, unknown parameters as well.
 pub fn parse(
     reading: Reading<'_>,
     resource_type: &str,
     parameters: &[(String, String)],
 ) -> Result<Search, Vec<Issue>> {
-    let Reading { definitions, base, strict, limits, .. } = reading;
-    let reader = Reader { definitions, base, limits };
-    let mut search = Search {
-        query: Query {
-            resource_type: resource_type.to_owned(),
-            condition: Condition::All(Vec::new()),
-            sort: Vec::new(),
-            count: limits.default_count,
-            cursor: None,
-            total: false,
-        },
-        used: Vec::new(),
-        ignored: Vec::new(),
-    };
-    let mut conditions = Vec::new();
-    let mut issues = Vec::new();
-    for (name, value) in parameters {
-        if value.is_empty() {
-            continue;
-        }
-        let read = match name.as_str() {
-            "_count" => reader.count(value, &mut search.query),
-            "_sort" => reader.sort(resource_type, value, &mut search.query),
-            "_total" => match value.as_str() {
-                "none" | "estimate" => Ok(()),
-                "accurate" => {
-                    search.query.total = true;
-                    Ok(())
-                }
-                _ => Err(Fault::Value(unreadable(name, "none, estimate or accurate"))),
-            },
-            "_cursor" => {
-                search.query.cursor = Some(value.clone());
-                Ok(())
-            }
-            name if SHAPING.contains(&name.split(':').next().unwrap_or_default()) => Ok(()),
-            _ => reader.condition(resource_type, name, value, limits.max_chain).map(|condition| {
-                conditions.push(condition);
-            }),
-        };
-        match read {
-            Ok(()) if name != "_cursor" => search.used.push((name.clone(), value.clone())),
-            Ok(()) => {}
-            Err(Fault::Unknown(issue)) if !strict => {
-                search.ignored.push(issue.severity(crate::Severity::Warning));
-            }
-            Err(Fault::Unknown(issue) | Fault::Value(issue)) => issues.push(issue),
-        }
+    Reader::new(reading).search(resource_type, parameters)
+}
+
+/// The issue with the parameter that it is about.
+fn named(issue: Issue, name: &str) -> Issue {
+    // A name may be as long as a request.
+    let end = name.floor_char_boundary(100);
+    issue.at(format!("http.{}", &name[..end]))
+}
+
+/// One parameter of a search.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// As it was given, for what the client is told.
+    pub(super) name: &'a str,
+    pub(super) resource_type: &'a str,
+    pub(super) parameter: &'a SearchParameter,
+    pub(super) modifier: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn code(&self) -> &'a str {
+        &self.parameter.code
     }
-    search.query.condition = Condition::All(conditions);
-    if issues.is_empty() { Ok(search) } else { Err(issues) }
+
+    /// The value has not the form that is shown.
+    pub(super) fn expected(&self, form: &str) -> Fault {
+        Fault::expected(self.name, form)
+    }
+
+    pub(super) fn unsupported(&self, reason: &str) -> Fault {
+        Fault::unsupported(format!("The search parameter {}: {reason}.", self.name))
+    }
+
+    /// R4: a server rejects a modifier that it does not support.
+    pub(super) fn unknown_modifier(&self, known: &str) -> Fault {
+        let modifier = self.modifier.unwrap_or_default();
+        let kind = self.parameter.kind.code();
+        Fault::unsupported(format!(
+            "The modifier :{modifier} is not supported for {}, a {kind} parameter, which takes {known}.",
+            self.code()
+        ))
+    }
 }
 
-/// Why a parameter cannot be used.
-enum Fault {
-    /// It is not known here: ignored unless handling is strict.
-    Unknown(Issue),
-    /// It is known and cannot be read.
-    Value(Issue),
+/// What a parameter is held against.
+#[derive(Clone, Copy)]
+pub(super) enum Test<'a> {
+    /// The value of `name=value`.
+    Value(&'a str),
+    /// The operator and value of a comparison in a `_filter`.
+    Compare(Operator, &'a str),
 }
 
-fn unreadable(name: &str, expected: &str) -> Issue {
-    Issue::error(
-        IssueType::Value,
-        format!("The value of the search parameter {name} cannot be read; expected is {expected}."),
-    )
-    .at(format!("http.{name}"))
+/// Reads one search.
+pub(super) struct Reader<'a> {
+    pub(super) definitions: &'a Definitions,
+    pub(super) base: &'a str,
+    pub(super) limits: Limits,
+    pub(super) now: Option<Micros>,
+    strict: bool,
+    expansions: &'a Expansions,
+    /// How many parameters have been looked up.
+    steps: Cell<usize>,
+    /// Where needs are noted when they are what is looked for.
+    noted: Option<RefCell<Vec<Need>>>,
 }
 
-struct Reader<'a> {
-    definitions: &'a Definitions,
-    base: &'a str,
-    limits: Limits,
-}
+impl<'a> Reader<'a> {
+    fn new(reading: Reading<'a>) -> Reader<'a> {
+        let Reading { definitions, base, strict, limits, expansions, now } = reading;
+        let steps = Cell::new(0);
+        Reader { definitions, base, limits, now, strict, expansions, steps, noted: None }
+    }
 
-impl Reader<'_> {
+    fn search(
+        &self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Search, Vec<Issue>> {
+        let mut search = Search {
+            query: Query {
+                resource_type: resource_type.to_owned(),
+                condition: Condition::All(Vec::new()),
+                sort: Vec::new(),
+                count: self.limits.default_count,
+                cursor: None,
+                total: false,
+            },
+            used: Vec::new(),
+            ignored: Vec::new(),
+        };
+        let limit = self.limits.max_parameters;
+        if parameters.len() > limit {
+            let text = format!(
+                "The search has {} parameters, more than the limit of {limit}; values that are alternatives can be put together, as in status=final,amended.",
+                parameters.len()
+            );
+            return Err(vec![Issue::error(IssueType::TooCostly, text)]);
+        }
+        let mut conditions = Vec::new();
+        let mut issues = Vec::new();
+        for (name, value) in parameters {
+            if value.is_empty() {
+                continue;
+            }
+            match self.parameter_of(&mut search.query, name, value) {
+                Ok(condition) => {
+                    conditions.extend(condition);
+                    if name != "_cursor" {
+                        search.used.push((name.clone(), value.clone()));
+                    }
+                }
+                Err(Fault::Unknown(issue)) if !self.strict => {
+                    search.ignored.push(named(issue, name).severity(Severity::Warning));
+                }
+                Err(Fault::Unknown(issue) | Fault::Value(issue)) => issues.push(named(issue, name)),
+            }
+        }
+        search.query.condition = Condition::All(conditions);
+        if issues.is_empty() { Ok(search) } else { Err(issues) }
+    }
+
+    /// One parameter: what it says about the query, or the condition that it is.
+    fn parameter_of(
+        &self,
+        query: &mut Query,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<Condition>, Fault> {
+        let limit = self.limits.max_value_bytes;
+        if value.len() > limit || name.len() > limit {
+            let text = format!(
+                "The search parameter {} is longer than the limit of {limit} bytes; ask for less at once.",
+                name.get(..60).unwrap_or("with a very long name")
+            );
+            return Err(Fault::too_long(text));
+        }
+        match name {
+            "_count" => self.count(value, query)?,
+            "_sort" => self.sort(value, query)?,
+            "_total" => match value {
+                "none" | "estimate" => {}
+                "accurate" => query.total = true,
+                _ => return Err(Fault::expected(name, "none, estimate or accurate")),
+            },
+            "_cursor" => query.cursor = Some(value.to_owned()),
+            "_contained" => match value {
+                "false" => {}
+                "true" | "both" => {
+                    return Err(Fault::unsupported("Contained resources are found by what contains them, not by themselves; leave _contained out or use _contained=false.".to_owned(),
+                    ));
+                }
+                _ => return Err(Fault::expected(name, "false")),
+            },
+            "_containedType" => match value {
+                "container" | "contained" => {}
+                _ => return Err(Fault::expected(name, "container or contained")),
+            },
+            "_filter" => return self.filter(&query.resource_type, value).map(Some),
+            name if SHAPING.contains(&name.split(':').next().unwrap_or_default()) => {}
+            _ => {
+                let test = Test::Value(value);
+                let depth = self.limits.max_chain;
+                return self.condition(&query.resource_type, name, test, depth).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     fn count(&self, value: &str, query: &mut Query) -> Result<(), Fault> {
         let count: usize = value
             .parse()
-            .map_err(|_| Fault::Value(unreadable("_count", "a whole number from 0")))?;
+            .map_err(|_| Fault::expected("_count", "a whole number from 0, as in _count=50"))?;
         query.count = count.min(self.limits.max_count);
         Ok(())
     }
 
-    fn sort(&self, resource_type: &str, value: &str, query: &mut Query) -> Result<(), Fault> {
-        for item in value.split(',') {
-            let (direction, code) = match item.strip_prefix('-') {
-                Some(code) => (Direction::Descending, code),
-                None => (Direction::Ascending, item),
-            };
-            query.sort.push(match code {
-                "_id" => Sort::Id(direction),
-                "_lastUpdated" => Sort::LastUpdated(direction),
-                _ => match self.parameter(resource_type, code)?.kind {
-                    SearchKind::Date => Sort::Date(code.to_owned(), direction),
-                    SearchKind::Number | SearchKind::Quantity => {
-                        Sort::Number(code.to_owned(), direction)
-                    }
-                    SearchKind::Token
-                    | SearchKind::String
-                    | SearchKind::Uri
-                    | SearchKind::Reference => Sort::Key(code.to_owned(), direction),
-                    SearchKind::Composite | SearchKind::Special => {
-                        return Err(Fault::Value(unreadable(
-                            "_sort",
-                            "a parameter with one value",
-                        )));
-                    }
-                },
-            });
+    fn sort(&self, value: &str, query: &mut Query) -> Result<(), Fault> {
+        let items: Vec<&str> = value.split(',').collect();
+        if items.len() > MAX_SORT {
+            return Err(Fault::too_costly(format!(
+                "_sort names more than {MAX_SORT} parameters; name fewer, as in _sort=-date,status."
+            )));
         }
+        let sort = items.into_iter().map(|item| self.sort_key(&query.resource_type, item));
+        query.sort = sort.collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    fn parameter(&self, resource_type: &str, code: &str) -> Result<&SearchParameter, Fault> {
-        self.definitions.search_parameter(resource_type, code).ok_or_else(|| {
-            Fault::Unknown(
-                Issue::error(
-                    IssueType::NotSupported,
-                    format!("{resource_type} has no search parameter {code}."),
-                )
-                .at(format!("http.{code}")),
-            )
+    fn sort_key(&self, resource_type: &str, item: &str) -> Result<Sort, Fault> {
+        let (direction, code) = match item.strip_prefix('-') {
+            Some(code) => (Direction::Descending, code),
+            None => (Direction::Ascending, item),
+        };
+        let form = "search parameters with commas between them, as in -date,status";
+        if code.is_empty() {
+            return Err(Fault::expected("_sort", form));
+        }
+        let owned = code.to_owned();
+        Ok(match code {
+            "_id" => Sort::Id(direction),
+            "_lastUpdated" => Sort::LastUpdated(direction),
+            _ => match self.parameter(resource_type, code)?.kind {
+                SearchKind::Date => Sort::Date(owned, direction),
+                SearchKind::Number | SearchKind::Quantity => Sort::Number(owned, direction),
+                SearchKind::Token
+                | SearchKind::String
+                | SearchKind::Uri
+                | SearchKind::Reference => Sort::Key(owned, direction),
+                SearchKind::Composite | SearchKind::Special => {
+                    return Err(Fault::unsupported(format!(
+                        "The search parameter {code} has no order; expected is {form}."
+                    )));
+                }
+            },
         })
     }
 
-    /// Reads `code[:modifier][.chain]=value` and `_has:Type:reference:parameter=value`.
-    fn condition(
+    fn parameter(&self, resource_type: &str, code: &str) -> Result<&'a SearchParameter, Fault> {
+        self.definitions.search_parameter(resource_type, code).ok_or_else(|| {
+            Fault::unknown(format!("{resource_type} has no search parameter {code}."))
+        })
+    }
+
+    /// Reads `code[:modifier]`, `link[:Type].parameter` and `_has:Type:reference:parameter`.
+    pub(super) fn condition(
         &self,
         resource_type: &str,
         name: &str,
-        value: &str,
+        test: Test<'_>,
         depth: usize,
     ) -> Result<Condition, Fault> {
         if depth == 0 {
-            return Err(Fault::Value(unreadable(name, "a shorter chain")));
+            let limit = self.limits.max_chain;
+            return Err(Fault::too_costly(format!(
+                "A chain has at most {limit} parameters, as in patient.organization.name; this one goes on with {name}."
+            )));
+        }
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > MAX_STEPS {
+            return Err(Fault::too_costly(format!(
+                "The chain that ends with {name} may lead to too many types; name them, as in subject:Patient.name."
+            )));
         }
         if let Some(rest) = name.strip_prefix("_has:") {
             let mut parts = rest.splitn(3, ':');
             let (Some(of), Some(reference), Some(inner)) =
                 (parts.next(), parts.next(), parts.next())
             else {
-                return Err(Fault::Value(unreadable("_has", "_has:Type:reference:parameter")));
+                return Err(Fault::expected(
+                    "_has",
+                    "a name such as _has:Observation:patient:code",
+                ));
             };
-            self.reference_parameter(of, reference)?;
-            let inner = self.condition(of, inner, value, depth - 1)?;
+            self.reference_parameter(name, of, reference)?;
+            let inner = self.condition(of, inner, test, depth - 1)?;
             return Ok(Condition::ReferredBy(of.into(), reference.into(), Box::new(inner)));
         }
         if let Some((link, inner)) = name.split_once('.') {
-            return self.chain(resource_type, link, inner, value, depth);
+            return self.chain(resource_type, link, inner, test, depth);
         }
         let (code, modifier) = match name.split_once(':') {
             Some((code, modifier)) => (code, Some(modifier)),
             None => (name, None),
         };
-        match code {
-            "_id" if modifier.is_none() => return Ok(Condition::Id(values(value))),
-            "_lastUpdated" if modifier.is_none() => return last_updated(value),
-            _ => {}
+        if code == "_list" {
+            return self.list(name, modifier, test);
         }
         let parameter = self.parameter(resource_type, code)?;
-        if modifier == Some("missing") {
-            let present = Condition::Present(code.to_owned());
-            return match value {
-                "true" => Ok(Condition::Not(Box::new(present))),
-                "false" => Ok(present),
-                _ => Err(Fault::Value(unreadable(name, "true or false"))),
-            };
+        let asked = Asked { name, resource_type, parameter, modifier };
+        match test {
+            Test::Compare(operator, value) if modifier.is_none() => {
+                self.compared(&asked, operator, value)
+            }
+            Test::Compare(..) => Err(asked
+                .unsupported("a _filter has operators, as in name co \"smith\", and no modifiers")),
+            Test::Value(value) if modifier == Some("missing") => self.missing(&asked, value),
+            Test::Value(value) => {
+                let any = self.alternatives(name, value, |value| self.value(&asked, value))?;
+                Ok(if matches!(modifier, Some("not" | "not-in")) { any.negate() } else { any })
+            }
         }
-        let values = values(value);
-        if values.len() > self.limits.max_values {
-            let expected = format!("at most {} values", self.limits.max_values);
-            return Err(Fault::Value(unreadable(name, &expected)));
-        }
-        let any = values
-            .iter()
-            .map(|value| self.value(parameter, name, modifier, value))
-            .collect::<Result<Vec<_>, _>>()?;
-        let any = match <[Condition; 1]>::try_from(any) {
-            Ok([only]) => only,
-            Err(any) => Condition::Any(any),
-        };
-        Ok(if modifier == Some("not") { Condition::Not(Box::new(any)) } else { any })
     }
 
-    fn reference_parameter(&self, of: &str, code: &str) -> Result<&SearchParameter, Fault> {
+    /// That one of the values with commas between them holds.
+    fn alternatives(
+        &self,
+        name: &str,
+        value: &str,
+        read: impl Fn(&str) -> Result<Condition, Fault>,
+    ) -> Result<Condition, Fault> {
+        let values = split(value, ',');
+        let limit = self.limits.max_values;
+        if values.len() > limit {
+            return Err(Fault::too_costly(format!(
+                "The search parameter {name} has {} values, more than the limit of {limit}; ask for less at once.",
+                values.len()
+            )));
+        }
+        if values.contains(&"") {
+            return Err(Fault::expected(
+                name,
+                "values with commas between them, none of them empty; a comma within a value is written \\,",
+            ));
+        }
+        let any = values.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Condition::any(any))
+    }
+
+    /// `:missing`: <https://hl7.org/fhir/R4/search.html#missing>.
+    pub(super) fn missing(&self, asked: &Asked<'_>, value: &str) -> Result<Condition, Fault> {
+        let present = match asked.code() {
+            // Every resource has them.
+            "_id" | "_lastUpdated" => Condition::All(Vec::new()),
+            code => Condition::Present(code.to_owned()),
+        };
+        match value {
+            "true" => Ok(present.negate()),
+            "false" => Ok(present),
+            _ => Err(asked.expected("true or false")),
+        }
+    }
+
+    /// `_list`: <https://hl7.org/fhir/R4/search.html#list>.
+    fn list(&self, name: &str, modifier: Option<&str>, test: Test<'_>) -> Result<Condition, Fault> {
+        let (None, Test::Value(value)) = (modifier, test) else {
+            return Err(Fault::expected(name, "_list=42, the id of a List, without a modifier"));
+        };
+        if value.starts_with('$') {
+            return Err(Fault::unsupported(format!(
+                "The functional list {value} is not kept here; name a List by its id, as in _list=42."
+            )));
+        }
+        let lists = self.alternatives(name, value, |value| {
+            let id = unescape(value);
+            Ok(Condition::Id(vec![id.strip_prefix("List/").unwrap_or(&id).to_owned()]))
+        })?;
+        Ok(Condition::ReferredBy("List".to_owned(), "item".to_owned(), Box::new(lists)))
+    }
+
+    fn reference_parameter(
+        &self,
+        name: &str,
+        of: &str,
+        code: &str,
+    ) -> Result<&'a SearchParameter, Fault> {
         if !self.definitions.is_resource(of) {
-            return Err(Fault::Value(unreadable(code, "a resource type of FHIR R4")));
+            return Err(Fault::expected(name, &format!("a resource type of R4 instead of {of}")));
         }
         let parameter = self.parameter(of, code)?;
         if parameter.kind != SearchKind::Reference {
-            return Err(Fault::Value(unreadable(code, "a reference parameter")));
+            return Err(Fault::expected(
+                name,
+                &format!("a reference parameter of {of} instead of {code}"),
+            ));
         }
         Ok(parameter)
     }
@@ -285,306 +485,86 @@ impl Reader<'_> {
         resource_type: &str,
         link: &str,
         inner: &str,
-        value: &str,
+        test: Test<'_>,
         depth: usize,
     ) -> Result<Condition, Fault> {
         let (code, only) = match link.split_once(':') {
             Some((code, only)) => (code, Some(only)),
             None => (link, None),
         };
-        let parameter = self.reference_parameter(resource_type, code)?;
+        let parameter = self.reference_parameter(link, resource_type, code)?;
         let targets: Vec<&str> = match only {
+            Some(only) if !self.definitions.is_resource(only) => {
+                return Err(Fault::expected(
+                    link,
+                    &format!("a resource type of R4 instead of {only}, as in subject:Patient.name"),
+                ));
+            }
             Some(only) => vec![only],
+            None if parameter.target.is_empty() => self.definitions.resource_types().collect(),
             None => parameter.target.iter().map(String::as_str).collect(),
         };
         let mut any = Vec::new();
-        let mut unknown = None;
+        let mut fault = None;
         for target in targets {
-            match self.condition(target, inner, value, depth - 1) {
+            match self.condition(target, inner, test, depth - 1) {
                 Ok(condition) => any.push(Condition::Refers(
                     code.to_owned(),
                     target.to_owned(),
                     Box::new(condition),
                 )),
-                Err(Fault::Unknown(issue)) => unknown = Some(issue),
-                Err(fault) => return Err(fault),
+                // What cannot be read for one type may be read for another.
+                Err(Fault::Unknown(issue)) => {
+                    fault = fault.or(Some(Fault::Unknown(issue)));
+                }
+                Err(Fault::Value(issue)) if issue.code == IssueType::TooCostly => {
+                    return Err(Fault::Value(issue));
+                }
+                Err(Fault::Value(issue)) => fault = Some(Fault::Value(issue)),
+            }
+            if any.len() > MAX_TARGETS {
+                return Err(Fault::too_costly(format!(
+                    "{link} may point to many types that have {inner}; name one, as in {code}:Patient.{inner}."
+                )));
             }
         }
-        match unknown {
-            Some(issue) if any.is_empty() => Err(Fault::Unknown(issue)),
-            _ => Ok(Condition::Any(any)),
+        match fault {
+            Some(fault) if any.is_empty() => Err(fault),
+            _ => Ok(Condition::any(any)),
         }
     }
 
-    fn value(
-        &self,
-        parameter: &SearchParameter,
-        name: &str,
-        modifier: Option<&str>,
-        value: &str,
-    ) -> Result<Condition, Fault> {
-        let code = parameter.code.clone();
-        let unsupported = |modifier: &str| {
-            Fault::Value(
-                Issue::error(
-                    IssueType::NotSupported,
-                    format!("The modifier :{modifier} is not supported for {code}."),
-                )
-                .at(format!("http.{name}")),
-            )
-        };
-        let read = match (parameter.kind, modifier) {
-            (SearchKind::Token, None | Some("not")) => Some(token(code, value)),
-            (SearchKind::Token | SearchKind::Reference, Some("text")) => {
-                let (from, to) = key::beginning_with(&key::fold(&unescape(value)));
-                Some(Condition::Key(format!("{code}:text"), from, to))
-            }
-            (SearchKind::Token, Some("of-type")) => of_type(&code, value),
-            (SearchKind::Reference, Some("identifier")) => {
-                Some(token(format!("{code}:identifier"), value))
-            }
-            (SearchKind::Reference, None) => Some(self.reference(parameter, None, value)),
-            (SearchKind::Reference, Some(of)) if self.definitions.is_resource(of) => {
-                Some(self.reference(parameter, Some(of), value))
-            }
-            (SearchKind::String, None) => {
-                let (from, to) = key::beginning_with(&key::fold(unescape(value).trim()));
-                Some(Condition::Key(code, from, to))
-            }
-            (SearchKind::String, Some("exact")) => {
-                let (from, to) = key::equal_to(key::string(&unescape(value)));
-                Some(Condition::Key(code, from, to))
-            }
-            (SearchKind::String, Some("contains")) => {
-                Some(Condition::KeyContains(code, key::fold(&unescape(value))))
-            }
-            (SearchKind::Uri, None) => {
-                let (from, to) = key::equal_to(unescape(value));
-                Some(Condition::Key(code, from, to))
-            }
-            (SearchKind::Uri, Some("below")) => {
-                let (from, to) = key::beginning_with(&unescape(value));
-                Some(Condition::Key(code, from, to))
-            }
-            (SearchKind::Date, None) => date(&code, value),
-            (SearchKind::Number, None) => number(&code, value, None),
-            (SearchKind::Quantity, None) => quantity(&code, value),
-            (_, Some(modifier)) => return Err(unsupported(modifier)),
-            (SearchKind::Composite | SearchKind::Special, None) => {
-                return Err(Fault::Unknown(
-                    Issue::error(
-                        IssueType::NotSupported,
-                        format!("The search parameter {code} is not supported."),
-                    )
-                    .at(format!("http.{name}")),
-                ));
-            }
-        };
-        read.ok_or_else(|| {
-            let expected = match parameter.kind {
-                SearchKind::Date => "a date such as ge2026-03 or 2026-03-02T10:00:00Z",
-                SearchKind::Number => "a number such as 5.4 or gt5.4",
-                SearchKind::Quantity => "a quantity such as gt5.4|http://unitsofmeasure.org|mg",
-                _ => "type system, type code and value with | between them",
+    /// The condition of one value.
+    pub(super) fn value(&self, asked: &Asked<'_>, value: &str) -> Result<Condition, Fault> {
+        if asked.code() == "_id" {
+            return match asked.modifier {
+                None | Some("not") => Ok(Condition::Id(vec![unescape(value)])),
+                Some(_) => Err(asked.unknown_modifier("not and missing")),
             };
-            Fault::Value(unreadable(name, expected))
-        })
-    }
-
-    fn reference(&self, parameter: &SearchParameter, only: Option<&str>, value: &str) -> Condition {
-        let code = parameter.code.clone();
-        let value = unescape(value);
-        if value.contains('/') || value.contains(':') {
-            // A canonical is found with and without its version.
-            let (url, version) = match value.split_once('|') {
-                Some((url, version)) => (url, Some(version)),
-                None => (value.as_str(), None),
-            };
-            let own = super::index::reference_key(self.base, url).unwrap_or_default();
-            let is_ours =
-                own.split_once('/').is_some_and(|(of, _)| self.definitions.is_resource(of));
-            let of_resource = equal(&code, own);
-            if is_ours && version.is_none() {
-                // One of our own resources is no canonical, and one key is found soonest.
-                return of_resource;
-            }
-            let (from, to) = match version {
-                Some(version) => key::equal_to(key::canonical(url, version)),
-                None => key::beginning_with(&key::canonical(url, "")),
-            };
-            return Condition::Any(vec![of_resource, Condition::Key(code, from, to)]);
         }
-        let targets: Vec<&str> = match only {
-            Some(only) => vec![only],
-            None => parameter.target.iter().map(String::as_str).collect(),
-        };
-        let any = targets.iter().map(|of| equal(&code, format!("{of}/{value}"))).collect();
-        Condition::Any(any)
-    }
-}
-
-fn equal(code: &str, key: String) -> Condition {
-    let (from, to) = key::equal_to(key);
-    Condition::Key(code.to_owned(), from, to)
-}
-
-fn token(code: String, value: &str) -> Condition {
-    match split(value, '|').as_slice() {
-        [system, empty] if empty.is_empty() => {
-            Condition::KeyEnds(code, format!("{}{}", key::SEPARATOR, unescape(system)))
-        }
-        [system, token] => equal(&code, key::token(&unescape(system), &unescape(token))),
-        _ => {
-            let (from, to) = key::beginning_with(&key::token("", &unescape(value)));
-            Condition::Key(code, from, to)
+        match asked.parameter.kind {
+            SearchKind::Token => self.token(asked, value),
+            SearchKind::Reference => self.reference(asked, value),
+            SearchKind::String => self.string(asked, value),
+            SearchKind::Uri => self.uri(asked, value),
+            SearchKind::Date => self.date(asked, value),
+            SearchKind::Number => self.number(asked, value),
+            SearchKind::Quantity => self.quantity(asked, value),
+            SearchKind::Composite => self.composite(asked, value),
+            SearchKind::Special => self.near(asked, value),
         }
     }
-}
 
-fn of_type(code: &str, value: &str) -> Option<Condition> {
-    match split(value, '|').as_slice() {
-        [system, of, text] => {
-            let of_type = key::token(&unescape(system), &unescape(of));
-            let key = format!("{of_type}{}{}", key::SEPARATOR, unescape(text));
-            Some(equal(&format!("{code}:of-type"), key))
+    /// The codes of a need.
+    pub(super) fn codes(&self, asked: &Asked<'_>, need: Need) -> Result<&'a [SystemCode], Fault> {
+        if let Some(noted) = &self.noted {
+            noted.borrow_mut().push(need);
+            return Ok(&[]);
         }
-        _ => None,
-    }
-}
-
-/// The comparison that a value begins with: <https://hl7.org/fhir/R4/search.html#prefix>.
-fn prefix(value: &str) -> (&str, &str) {
-    match value.get(..2) {
-        Some(prefix @ ("eq" | "ne" | "gt" | "lt" | "ge" | "le" | "sa" | "eb" | "ap")) => {
-            (prefix, &value[2..])
-        }
-        _ => ("eq", value),
-    }
-}
-
-const ANY_DATE: [Bound<i64>; 2] = [Bound::Open, Bound::Open];
-
-fn date(code: &str, value: &str) -> Option<Condition> {
-    let (prefix, text) = prefix(value);
-    let (low, high) = DateTime::parse(text)?.bounds();
-    let condition = |start, end| Condition::Date(code.to_owned(), start, end);
-    let within =
-        || condition([Bound::Included(low), Bound::Open], [Bound::Open, Bound::Included(high)]);
-    let above = || condition(ANY_DATE, [Bound::Excluded(high), Bound::Open]);
-    let below = || condition([Bound::Open, Bound::Excluded(low)], ANY_DATE);
-    Some(match prefix {
-        "eq" => within(),
-        "ne" => Condition::All(vec![
-            Condition::Present(code.to_owned()),
-            Condition::Not(Box::new(within())),
-        ]),
-        "gt" => above(),
-        "lt" => below(),
-        "ge" => Condition::Any(vec![above(), within()]),
-        "le" => Condition::Any(vec![below(), within()]),
-        "sa" => condition([Bound::Excluded(high), Bound::Open], ANY_DATE),
-        "eb" => condition(ANY_DATE, [Bound::Open, Bound::Excluded(low)]),
-        // R4 leaves the width open and suggests a tenth of the gap to now; without a clock here,
-        // a day either side.
-        _ => {
-            const DAY: i64 = 86_400_000_000;
-            let (low, high) = (low.saturating_sub(DAY), high.saturating_add(DAY));
-            condition([Bound::Open, Bound::Included(high)], [Bound::Included(low), Bound::Open])
-        }
-    })
-}
-
-fn last_updated(value: &str) -> Result<Condition, Fault> {
-    let any = values(value)
-        .iter()
-        .map(|value| {
-            let (prefix, text) = prefix(value);
-            let (low, high) = DateTime::parse(text)?.bounds();
-            let within = Condition::LastUpdated(Bound::Included(low), Bound::Included(high));
-            Some(match prefix {
-                "eq" | "ap" => within,
-                "ne" => Condition::Not(Box::new(within)),
-                "gt" | "sa" => Condition::LastUpdated(Bound::Excluded(high), Bound::Open),
-                "lt" | "eb" => Condition::LastUpdated(Bound::Open, Bound::Excluded(low)),
-                "ge" => Condition::LastUpdated(Bound::Included(low), Bound::Open),
-                _ => Condition::LastUpdated(Bound::Open, Bound::Included(high)),
-            })
-        })
-        .collect::<Option<Vec<_>>>();
-    any.map(Condition::Any)
-        .ok_or_else(|| Fault::Value(unreadable("_lastUpdated", "a date such as ge2026-03-02")))
-}
-
-fn number(code: &str, value: &str, unit: Option<String>) -> Option<Condition> {
-    let (prefix, text) = prefix(value);
-    let Number { value, interval: (from, to) } = Number::parse(text)?;
-    const ANY: [Bound<f64>; 2] = [Bound::Open, Bound::Open];
-    let condition = |low, high| Condition::Number(code.to_owned(), low, high, unit.clone());
-    let within =
-        || condition([Bound::Included(from), Bound::Open], [Bound::Open, Bound::Excluded(to)]);
-    Some(match prefix {
-        "eq" => within(),
-        "ne" => Condition::All(vec![condition(ANY, ANY), Condition::Not(Box::new(within()))]),
-        // gt and lt compare with the exact value: R4 gives implicit precision to equality only.
-        "gt" => condition(ANY, [Bound::Excluded(value), Bound::Open]),
-        "lt" => condition([Bound::Open, Bound::Excluded(value)], ANY),
-        "ge" => condition(ANY, [Bound::Included(value), Bound::Open]),
-        "le" => condition([Bound::Open, Bound::Included(value)], ANY),
-        "sa" => condition([Bound::Excluded(value), Bound::Open], ANY),
-        "eb" => condition(ANY, [Bound::Open, Bound::Excluded(value)]),
-        _ => {
-            let tenth = (value.abs() / 10.0).max(value - from);
-            condition(
-                [Bound::Open, Bound::Included(value + tenth)],
-                [Bound::Included(value - tenth), Bound::Open],
-            )
-        }
-    })
-}
-
-fn quantity(code: &str, value: &str) -> Option<Condition> {
-    let parts: Vec<String> = split(value, '|').iter().map(|part| unescape(part)).collect();
-    match parts.as_slice() {
-        [number_text] => number(code, number_text, None),
-        [number_text, system, unit] if system.is_empty() => {
-            number(code, number_text, Some(key::token("", unit)))
-        }
-        [number_text, system, unit] => number(code, number_text, Some(key::token(system, unit))),
-        _ => None,
-    }
-}
-
-/// The alternatives of a value: split at commas that no backslash escapes.
-fn values(value: &str) -> Vec<String> {
-    split(value, ',')
-}
-
-fn split(value: &str, separator: char) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut escaped = false;
-    for character in value.chars() {
-        if character == separator && !escaped {
-            parts.push(String::new());
-            continue;
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push(character);
-        }
-        escaped = character == '\\' && !escaped;
-    }
-    parts
-}
-
-/// Takes the backslashes off `\,` `\|` `\$` and `\\`.
-fn unescape(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    let mut characters = value.chars().peekable();
-    while let Some(character) = characters.next() {
-        if character == '\\' && matches!(characters.peek(), Some(',' | '|' | '$' | '\\')) {
-            out.extend(characters.next());
-        } else {
-            out.push(character);
+        match self.expansions.get(&need) {
+            Some(Ok(codes)) => Ok(codes),
+            Some(Err(issue)) => Err(Fault::Value(issue.clone())),
+            None => Err(asked.unsupported("no terminology is at hand; name the codes one by one")),
         }
     }
-    out
 }

@@ -28,6 +28,12 @@ static VALUE_SETS: LazyLock<HashMap<&'static str, Codes>> = LazyLock::new(|| {
     sets
 });
 
+/// Whether a value set of R4 takes codes from a system.
+pub(crate) fn is_system_of(value_set: &str, system: &str) -> bool {
+    let url = value_set.split('|').next().unwrap_or_default();
+    VALUE_SETS.get(url).is_some_and(|codes| codes.iter().any(|(of, _)| *of == system))
+}
+
 /// Most codes that an issue names.
 const MAX_NAMED: usize = 12;
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use lumbar_fhir::datetime::Micros;
-use lumbar_fhir::search::{Bound, Condition};
+use lumbar_fhir::search::{Bound, Condition, Pattern, key};
 
 use crate::Error;
 use crate::dialect::{Dialect, Value};
-use crate::index::fit;
+use crate::index::{KEPT, fit};
 use crate::names::Known;
 use crate::resources::clean;
 
@@ -59,6 +59,7 @@ pub(super) fn names<'q>(
         Condition::Not(condition) => names(resource_type, condition, depth + 1, found)?,
         Condition::Id(_) | Condition::LastUpdated(..) => {}
         Condition::Key(code, ..)
+        | Condition::KeyLike(code, _)
         | Condition::KeyContains(code, _)
         | Condition::KeyEnds(code, _)
         | Condition::Date(code, ..)
@@ -97,6 +98,7 @@ fn rank(condition: &Condition) -> Option<u8> {
             rank(condition).map(|rank| rank + 2)
         }
         Condition::Key(_, low, high) => (*low != Bound::Open && *high != Bound::Open).then_some(3),
+        Condition::KeyLike(..) => Some(3),
         Condition::Date(_, start, end) => bounded(start, end).then_some(4),
         Condition::Number(_, low, high, _) => bounded(low, high).then_some(4),
         Condition::LastUpdated(low, high) => {
@@ -199,6 +201,7 @@ impl<'a> Builder<'a> {
                 format!("(1 = 1{})", self.between(&column, low, high, |&at| at))
             }
             Condition::Key(code, ..)
+            | Condition::KeyLike(code, _)
             | Condition::KeyContains(code, _)
             | Condition::KeyEnds(code, _)
             | Condition::Date(code, ..)
@@ -298,15 +301,16 @@ impl<'a> Builder<'a> {
                      WHERE r{n}.type_id = {type_id} AND {holds}"
                 ))
             }
-            Condition::Key(code, ..) | Condition::Date(code, ..) | Condition::Number(code, ..) => {
-                match self.parameter(subject, code) {
-                    Some(parameter) => {
-                        let (table, filter) = self.value(parameter, condition);
-                        Some(format!("SELECT v.row_id FROM {table} v WHERE {filter}"))
-                    }
-                    None => nothing(),
+            Condition::Key(code, ..)
+            | Condition::KeyLike(code, _)
+            | Condition::Date(code, ..)
+            | Condition::Number(code, ..) => match self.parameter(subject, code) {
+                Some(parameter) => {
+                    let (table, filter) = self.value(parameter, condition);
+                    Some(format!("SELECT v.row_id FROM {table} v WHERE {filter}"))
                 }
-            }
+                None => nothing(),
+            },
             Condition::Refers(code, target, condition) => {
                 let (Some(parameter), Some(type_id)) =
                     (self.parameter(subject, code), self.known.resource_type(target))
@@ -389,8 +393,46 @@ impl<'a> Builder<'a> {
                 let key = self.bind(&*fit(low));
                 format!(" AND {column} = {key}")
             }
-            _ => self.between(column, low, high, |key| Value::from(&*fit(key))),
+            // Stored keys are in order up to where a long one was cut.
+            _ => {
+                let bound = |bound: &Bound<String>, end: &str| match bound {
+                    Bound::Included(key) | Bound::Excluded(key) if key.len() > KEPT => {
+                        Some(format!("{}{end}", &key[..key.floor_char_boundary(KEPT)]))
+                    }
+                    _ => None,
+                };
+                let (cut, beyond) = (bound(low, ""), bound(high, "\u{10ffff}"));
+                let low = cut.map_or_else(|| low.clone(), Bound::Included);
+                let high = beyond.map_or_else(|| high.clone(), Bound::Excluded);
+                self.between(column, &low, &high, |key| clean(key))
+            }
         }
+    }
+
+    /// ` AND …` for a text column that must be one of the texts.
+    fn like(&mut self, column: &str, pattern: &Pattern) -> String {
+        let (begin, rest) = match pattern {
+            Pattern::Equal(text) => {
+                let text = self.bind(&*fit(text));
+                return format!(" AND {column} = {text}");
+            }
+            Pattern::Begins(begin) => (begin, None),
+            Pattern::Has(begin, rest) | Pattern::Ends(begin, rest) => (begin, Some(rest)),
+        };
+        let (low, high) = key::beginning_with(begin);
+        let mut sql = self.key_between(column, &low, &high);
+        if let Some(rest) = rest {
+            let after = format!("substr({column}, {})", begin.chars().count() + 1);
+            let length = rest.chars().count();
+            let rest = self.bind(clean(rest));
+            sql += &match pattern {
+                Pattern::Ends(..) => {
+                    format!(" AND substr({after}, length({after}) - {length} + 1) = {rest}")
+                }
+                _ => format!(" AND {}({after}, {rest}) > 0", self.dialect.position()),
+            };
+        }
+        sql
     }
 
     /// The table of a value condition, and the filter of its rows `v`.
@@ -398,13 +440,17 @@ impl<'a> Builder<'a> {
         let parameter = self.bind(parameter);
         let (table, filter) = match condition {
             Condition::Key(_, low, high) => ("key_value", self.key_between("v.value", low, high)),
+            Condition::KeyLike(_, pattern) => ("key_value", self.like("v.value", pattern)),
             Condition::KeyContains(_, text) => {
                 let length = text.chars().count();
                 let (text, end) = (self.bind(clean(text)), self.bind("\u{1}"));
                 let position = self.dialect.position();
                 let (at, end) =
                     (format!("{position}(v.value, {text})"), format!("{position}(v.value, {end})"));
-                ("key_value", format!(" AND {at} > 0 AND ({end} = 0 OR {at} + {length} <= {end})"))
+                (
+                    "key_value",
+                    format!(" AND {at} > 0 AND ({end} = 0 OR {at} + {length} <= {end} + 1)"),
+                )
             }
             Condition::KeyEnds(_, text) => {
                 let length = text.chars().count();
@@ -418,17 +464,7 @@ impl<'a> Builder<'a> {
             Condition::Number(_, low, high, unit) => {
                 let mut filter = self.interval(low, high, |&value: &f64| value);
                 if let Some(unit) = unit {
-                    match unit.strip_suffix('\u{1}') {
-                        Some(code) => {
-                            let first = self.bind(clean(unit));
-                            let last = self.bind(clean(&format!("{code}\u{2}")));
-                            filter += &format!(" AND v.unit >= {first} AND v.unit < {last}");
-                        }
-                        None => {
-                            let unit = self.bind(&*fit(unit));
-                            filter += &format!(" AND v.unit = {unit}");
-                        }
-                    }
+                    filter += &self.like("v.unit", unit);
                 }
                 ("number_value", filter)
             }

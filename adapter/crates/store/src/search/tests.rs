@@ -1,6 +1,8 @@
 //! How SQLite goes about searches: it must never go through a whole table.
 
-use lumbar_fhir::search::{Bound, Condition, Direction, IndexRow, IndexValue, Query, Sort};
+use lumbar_fhir::search::{
+    Bound, Condition, Direction, IndexRow, IndexValue, Pattern, Query, Sort,
+};
 
 use super::{Driver, Search};
 use crate::cursor::Cursor;
@@ -60,6 +62,13 @@ async fn no_search_goes_through_a_table() {
         Condition::Id(vec!["1".into(), "2".into()]),
         Condition::Date("date".into(), open, late),
         Condition::Number("number".into(), [Bound::Open, Bound::Open], high, None),
+        Condition::Number(
+            "number".into(),
+            [Bound::Open, Bound::Open],
+            high,
+            Some(Pattern::Has("a".into(), "b".into())),
+        ),
+        Condition::KeyLike("key".into(), Pattern::Ends("a".into(), "b".into())),
         Condition::KeyContains("key".into(), "a".into()),
         Condition::Present("date".into()),
         Condition::Refers("key".into(), "Patient".into(), other.clone()),

@@ -5,6 +5,7 @@ mod bulk;
 mod durability;
 mod jobs;
 mod landing;
+mod random;
 mod reindex;
 mod resources;
 mod search;

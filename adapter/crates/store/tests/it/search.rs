@@ -1,30 +1,13 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use lumbar_fhir::search::{Bound, Condition, Direction, IndexRow, IndexValue, Query, Sort};
+use lumbar_fhir::search::{
+    Bound, Condition, Direction, IndexRow, IndexValue, Pattern, Query, Sort,
+};
 use lumbar_store::{Change, Commit, Error, Method, Store};
 
+use crate::random::Random;
 use crate::{change, commit, fresh, on_each, open};
-
-/// A small generator of numbers that look random: <https://www.jstatsoft.org/article/view/v008i14>.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 20).unwrap() % limit
-    }
-
-    fn chance(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
-}
 
 /// What the model knows of a live resource.
 #[derive(Clone)]
@@ -67,9 +50,10 @@ impl Model {
             Condition::Key(code, low, high) => {
                 keys(code).iter().any(|key| within(&(*key).to_owned(), low, high))
             }
-            Condition::KeyContains(code, text) => keys(code)
-                .iter()
-                .any(|key| key.split('\u{1}').next().unwrap().contains(text.as_str())),
+            Condition::KeyContains(code, text) => keys(code).iter().any(|key| {
+                key.split_inclusive('\u{1}').next().unwrap_or("").contains(text.as_str())
+            }),
+            Condition::KeyLike(code, pattern) => keys(code).iter().any(|key| pattern.matches(key)),
             Condition::KeyEnds(code, text) => keys(code).iter().any(|key| key.ends_with(text)),
             Condition::Date(code, start, end) => values(code).iter().any(|value| match value {
                 IndexValue::Date(low, high) => {
@@ -82,9 +66,7 @@ impl Model {
                     IndexValue::Number(from, to, of) => {
                         within(from, &low[0], &low[1])
                             && within(to, &high[0], &high[1])
-                            && unit.as_ref().is_none_or(|unit| {
-                                of == unit || unit.ends_with('\u{1}') && of.starts_with(unit)
-                            })
+                            && unit.as_ref().is_none_or(|unit| unit.matches(of))
                     }
                     _ => false,
                 })
@@ -197,10 +179,30 @@ fn within<T: PartialOrd>(value: &T, low: &Bound<T>, high: &Bound<T>) -> bool {
         }
 }
 
+fn pattern(random: &mut Random, texts: &[&str], parts: &[&str]) -> Pattern {
+    let begin = random.pick(&["", "a", "mg", "mg\u{1}", "é", "mull", "a\u{1}s\u{2}"]).to_owned();
+    let rest = random.pick(parts).to_owned();
+    match random.below(4) {
+        0 => Pattern::Equal(random.pick(texts).to_owned()),
+        1 => Pattern::Begins(begin),
+        2 => Pattern::Has(begin, rest),
+        _ => Pattern::Ends(begin, rest),
+    }
+}
+
 const TYPES: [&str; 2] = ["Observation", "Patient"];
-const TOKENS: [&str; 5] = ["a\u{1}s", "a\u{1}t", "b\u{1}", "b\u{1}s", "é%_\u{1}s"];
+const TOKENS: [&str; 7] = [
+    "a\u{1}s",
+    "a\u{1}t",
+    "b\u{1}",
+    "b\u{1}s",
+    "é%_\u{1}s",
+    "a\u{1}s\u{2}b\u{1}s",
+    "a\u{1}t\u{2}bb\u{1}",
+];
+const PARTS: [&str; 6] = ["", "s", "\u{1}s", "\u{2}b\u{1}", "u", "longer than any of them"];
 const NAMES: [&str; 4] = ["muller\u{1}Müller", "mull\u{1}Mull", "ån%\u{1}Ån%", "x'\"\u{1}X'\""];
-const UNITS: [&str; 3] = ["", "mg\u{1}u", "mg\u{1}v"];
+const UNITS: [&str; 5] = ["", "mg\u{1}u", "mg\u{1}v", "a\u{1}s\u{2}mg\u{1}u", "a\u{1}s\u{2}"];
 
 fn key(code: &str, key: &str) -> IndexRow {
     IndexRow { code: code.into(), value: IndexValue::Key(key.into()) }
@@ -265,8 +267,9 @@ fn random_condition(random: &mut Random, depth: usize) -> Condition {
             let key = any_key(random);
             Condition::Key(code, Bound::Included(key.clone()), Bound::Included(key))
         }
-        4 => match random.below(2) {
-            0 => Condition::Key(code, bound(random, any_key), bound(random, any_key)),
+        4 => match random.below(4) {
+            0 | 1 => Condition::KeyLike(code, pattern(random, &TOKENS, &PARTS)),
+            2 => Condition::Key(code, bound(random, any_key), bound(random, any_key)),
             _ => {
                 let text = random.pick(&["a", "b", "mull", "Patient/"]).to_owned();
                 let last = format!("{text}\u{2}");
@@ -274,7 +277,9 @@ fn random_condition(random: &mut Random, depth: usize) -> Condition {
             }
         },
         5 => {
-            let text = random.pick(&["ull", "ü", "n%", "a", "é%_", "s", "zz", ""]).to_owned();
+            let text = random
+                .pick(&["ull", "ü", "n%", "a", "é%_", "s", "zz", "", "a\u{1}", "r\u{1}"])
+                .to_owned();
             match random.below(2) {
                 0 => Condition::KeyContains(code, text),
                 _ => Condition::KeyEnds(
@@ -292,9 +297,8 @@ fn random_condition(random: &mut Random, depth: usize) -> Condition {
         7 => {
             let mut pair = || [bound(random, number), bound(random, number)];
             let (low, high) = (pair(), pair());
-            let unit =
-                random.pick(&[None, Some(""), Some("mg\u{1}"), Some("mg\u{1}u"), Some("mg")]);
-            Condition::Number("value".into(), low, high, unit.map(str::to_owned))
+            let unit = (!random.chance(3)).then(|| pattern(random, &UNITS, &PARTS));
+            Condition::Number("value".into(), low, high, unit)
         }
         8 => Condition::Present(random.pick(&["code", "date", "value", "never"]).to_owned()),
         9 => Condition::All(some(random)),
@@ -526,6 +530,9 @@ async fn long_and_odd_keys_are_found_again() {
         let starts = Bound::Included("ä".repeat(100));
         let begins =
             Condition::Key("k".into(), starts, Bound::Excluded(format!("{}å", "ä".repeat(99))));
+        assert_eq!(found(store, &query(begins, 9)).await, ["0", "1"]);
+        let long = Bound::Included(long.clone());
+        let begins = Condition::Key("k".into(), long, Bound::Excluded("ä".repeat(2999) + "å"));
         assert_eq!(found(store, &query(begins, 9)).await, ["0", "1"]);
         assert!(found(store, &query(Condition::Id(vec!["\0".into()]), 9)).await.is_empty());
         let endless = IndexValue::Number(f64::NEG_INFINITY, f64::INFINITY, String::new());
