@@ -130,6 +130,8 @@ pub struct Reply {
     pub location: Option<String>,
     /// Where the state of the work can be asked for that goes on after the answer.
     pub content_location: Option<String>,
+    /// What is to be told about what was written.
+    pub issues: Vec<Issue>,
 }
 
 impl Reply {
@@ -147,6 +149,7 @@ impl Reply {
             last_updated: None,
             location: None,
             content_location: None,
+            issues: Vec::new(),
         }
     }
 
@@ -482,7 +485,7 @@ impl Facade {
                     self.patch(resource_type, target, patch, *if_match, prefer).await
                 }
                 Interaction::Delete { resource_type, target, if_match } => {
-                    self.delete(resource_type, target, *if_match).await
+                    self.delete(resource_type, target, *if_match, prefer).await
                 }
                 Interaction::Bundle(bundle) => self.bundle(caller, bundle, prefer).await,
                 _ => return Err(Error::Internal),

@@ -1,6 +1,6 @@
-//! Create: <https://hl7.org/fhir/R4/http.html#create>.
+//! Create, and create on a condition: <https://hl7.org/fhir/R4/http.html#create>.
 
-use lumbar_fhir::{Issue, IssueType, Json};
+use lumbar_fhir::Json;
 
 use super::{Error, Facade, Preferences, Reply, Success, Unit};
 
@@ -11,64 +11,61 @@ impl Facade {
         if_none_exist: Option<&[(String, String)]>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
+        let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default();
         let mut unit = Unit::new(self);
-        let created = unit.create(resource.clone(), if_none_exist).await?;
-        if created.existed {
-            let mut reply = self.read(&created.resource_type, &created.id).await?;
-            reply.location = reply
-                .version
-                .map(|version| self.location(&created.resource_type, &created.id, version));
+        if let Some(parameters) = if_none_exist
+            && let Some(id) = unit.existing(resource_type, parameters).await?
+        {
+            let mut reply = self.read(resource_type, &id).await?;
+            reply.location =
+                reply.version.map(|version| self.location(resource_type, &id, version));
             return Ok(self.shaped(reply, &[], prefer));
         }
+        let id = self.source.id();
+        let mut resource = resource.clone();
+        if let Some(object) = resource.as_object_mut() {
+            object.set_at(1, "id", id.as_str());
+        }
+        unit.create(resource_type, &id, resource)?;
         let committed = unit.commit().await?;
-        let stored = committed.find(&created.resource_type, &created.id).ok_or(Error::Internal)?;
-        Ok(self.written(Success::Created, stored, &committed.issues, prefer))
+        let stored = committed.find(resource_type, &id).ok_or(Error::Internal)?;
+        Ok(self.written(Success::Created, stored, &committed.issues(), prefer))
     }
 }
 
 impl Unit<'_> {
-    /// Puts a new resource with a new id into the unit, unless `if_none_exist` finds one.
+    /// The id of the resource that `If-None-Exist` finds. When it finds none, the commit goes
+    /// through only if that is still so.
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`] when it finds several.
-    pub async fn create(
+    pub(super) async fn existing(
         &mut self,
-        mut resource: Json,
-        if_none_exist: Option<&[(String, String)]>,
-    ) -> Result<Created, Error> {
-        let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default().to_owned();
-        if let Some(parameters) = if_none_exist {
-            let found = self.find(&resource_type, parameters, 2).await?;
-            match found.as_slice() {
-                [] => self.guard(&resource_type, parameters).await?,
-                [one] => {
-                    let id = one.str_at(&["id"]).unwrap_or_default().to_owned();
-                    return Ok(Created { resource_type, id, existed: true });
-                }
-                _ => {
-                    return Err(Error::PreconditionFailed(Issue::error(
-                        IssueType::MultipleMatches,
-                        "If-None-Exist finds more than one resource; make the search narrower.",
-                    )));
-                }
+        resource_type: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Option<String>, Error> {
+        match self.matching(resource_type, parameters, 2).await?.as_slice() {
+            [] => {
+                self.guard(resource_type, parameters).await?;
+                Ok(None)
             }
+            [one] => Ok(Some(one.str_at(&["id"]).unwrap_or_default().to_owned())),
+            _ => Err(Error::several(resource_type)),
         }
-        let id = self.facade().source.id();
-        self.check(&resource)?;
-        if let Some(object) = resource.as_object_mut() {
-            object.set_at(1, "id", id.as_str());
-        }
-        self.put_new(&resource_type, &id, resource);
-        Ok(Created { resource_type, id, existed: false })
     }
-}
 
-/// What a create came to.
-pub struct Created {
-    /// Type of the resource.
-    pub resource_type: String,
-    /// Its id.
-    pub id: String,
-    /// Whether it was there before.
-    pub existed: bool,
+    /// Puts a new resource with a new id into the unit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
+    pub(super) fn create(
+        &mut self,
+        resource_type: &str,
+        id: &str,
+        resource: Json,
+    ) -> Result<(), Error> {
+        self.check(resource_type, id, &resource)?;
+        self.put_new(resource_type, id, resource);
+        Ok(())
+    }
 }

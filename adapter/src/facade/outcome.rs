@@ -4,6 +4,7 @@
 //! Bundle's answer use the same match.
 
 use lumbar_fhir::issue::operation_outcome;
+use lumbar_fhir::patch::PatchError;
 use lumbar_fhir::rest::Refusal;
 use lumbar_fhir::{Issue, IssueType, Json};
 
@@ -19,6 +20,12 @@ pub enum Error {
     /// Two writers met; the client may try again.
     #[error("conflict")]
     Conflict(Issue),
+    /// Others stand in the way; trying again alone does not help.
+    #[error("refused")]
+    Refused(Issue),
+    /// The client must say which version it holds.
+    #[error("precondition required")]
+    PreconditionRequired(Issue),
     /// The version that the client holds, or the number of matches it expects, is not the present one.
     #[error("precondition failed")]
     PreconditionFailed(Issue),
@@ -69,7 +76,8 @@ impl Error {
         match self {
             Error::NotFound(_) => 404,
             Error::Gone(..) => 410,
-            Error::Conflict(_) => 409,
+            Error::Conflict(_) | Error::Refused(_) => 409,
+            Error::PreconditionRequired(_) => 428,
             Error::PreconditionFailed(_) => 412,
             Error::Invalid(_) => 422,
             Error::Unparseable(_) => 400,
@@ -92,6 +100,8 @@ impl Error {
             Error::NotFound(issue)
             | Error::Gone(issue, _)
             | Error::Conflict(issue)
+            | Error::Refused(issue)
+            | Error::PreconditionRequired(issue)
             | Error::PreconditionFailed(issue)
             | Error::NotSupported(issue)
             | Error::NotAcceptable(issue)
@@ -136,6 +146,23 @@ impl Error {
         ))
     }
 
+    /// A change of a resource that is there, without the version that the client holds:
+    /// <https://www.rfc-editor.org/rfc/rfc6585#section-3>.
+    pub fn precondition_required(resource_type: &str, id: &str, version: i64) -> Error {
+        let text = format!(
+            "{resource_type}/{id} is there, and this service asks for If-Match when it is changed: read it and send the ETag you were given, for example If-Match: W/\"{version}\"."
+        );
+        Error::PreconditionRequired(Issue::error(IssueType::Required, text))
+    }
+
+    /// A search that should find one resource at most, and finds several.
+    pub fn several(resource_type: &str) -> Error {
+        Error::PreconditionFailed(Issue::error(
+            IssueType::MultipleMatches,
+            format!("The condition finds more than one {resource_type}; make it narrower."),
+        ))
+    }
+
     /// A resource that was deleted as version `version`.
     pub fn gone(resource_type: &str, id: &str, version: i64) -> Error {
         let text = format!("The {resource_type} with the id {id} was deleted.");
@@ -150,6 +177,15 @@ impl From<Refusal> for Error {
             Refusal::MethodNotAllowed(allowed) => Error::MethodNotAllowed(allowed),
             Refusal::Invalid(issue) => Error::Unparseable(vec![issue]),
             Refusal::NotSupported(issue) => Error::NotSupported(issue),
+        }
+    }
+}
+
+impl From<PatchError> for Error {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Malformed(issue) => Error::Unparseable(vec![issue]),
+            PatchError::NotApplicable(issue) => Error::Invalid(vec![issue]),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! A unit of work: changes that are committed together with all that follows from them.
 
+mod references;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use lumbar_fhir::datetime::instant;
 use lumbar_fhir::rest::decode_pairs;
-use lumbar_fhir::search::{self, Candidate, IndexRow};
-use lumbar_fhir::{Issue, Json, Object};
-use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored};
+use lumbar_fhir::search::{self, Candidate, Condition, IndexRow, Query};
+use lumbar_fhir::{Issue, IssueType, Json, Object};
+use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored, Unreferred};
 
 use super::subscription::Written;
 use super::{Error, Facade};
@@ -25,10 +27,13 @@ pub struct Unit<'f> {
     changes: Vec<Pending>,
     /// Place of a resource in `changes`.
     places: HashMap<(String, String), usize>,
+    /// What is going to be changed, as far as it is known, so that searches find it.
+    previews: HashMap<(String, String), (Json, Vec<IndexRow>)>,
     jobs: Vec<NewJob>,
     guards: Vec<Guard>,
-    /// What is to be told about the changes.
-    issues: Vec<Issue>,
+    unreferred: Vec<Unreferred>,
+    /// What is to be told about the changes, with type and id.
+    issues: Vec<((String, String), Issue)>,
     /// How many of `changes` have been derived from.
     derived: usize,
     /// Whether the service itself moves a subscription on, which no client may.
@@ -56,11 +61,21 @@ pub(super) struct Current {
 /// What a commit wrote.
 pub struct Committed {
     stored: Vec<Stored>,
-    /// What is to be told about it.
-    pub issues: Vec<Issue>,
+    issues: Vec<((String, String), Issue)>,
 }
 
 impl Committed {
+    /// What is to be told about all of it.
+    pub fn issues(&self) -> Vec<Issue> {
+        self.issues.iter().map(|(_, issue)| issue.clone()).collect()
+    }
+
+    /// What is to be told about one resource.
+    pub fn issues_of(&self, resource_type: &str, id: &str) -> Vec<Issue> {
+        let own = self.issues.iter().filter(|((of, named), _)| of == resource_type && named == id);
+        own.map(|(_, issue)| issue.clone()).collect()
+    }
+
     /// How many resources were written.
     pub fn len(&self) -> u64 {
         u64::try_from(self.stored.len()).unwrap_or(u64::MAX)
@@ -80,8 +95,10 @@ impl<'f> Unit<'f> {
             loaded: HashMap::new(),
             changes: Vec::new(),
             places: HashMap::new(),
+            previews: HashMap::new(),
             jobs: Vec::new(),
             guards: Vec::new(),
+            unreferred: Vec::new(),
             issues: Vec::new(),
             derived: 0,
             by_service: false,
@@ -145,29 +162,54 @@ impl<'f> Unit<'f> {
         let facade = self.facade;
         let search = facade.parse_search(resource_type, parameters, true).await?;
         let mut query = search.query;
+        query.cursor = None;
         // Changed resources may drop out, so as many more are asked for.
-        query.count = count + self.changes.len();
+        query.count = count + self.changes.len() + self.previews.len();
         let page = facade.resources.search(&query).await?;
         let mut found = Vec::new();
         for stored in &page.matches {
-            if !self.places.contains_key(&key(&stored.resource_type, &stored.id))
+            let key = key(&stored.resource_type, &stored.id);
+            if !self.places.contains_key(&key)
+                && !self.previews.contains_key(&key)
                 && let Some(body) = &stored.body
             {
                 found.push(parse(body)?);
             }
         }
-        let now = facade.source.now();
-        for change in &self.changes {
-            let Some(after) = &change.after else { continue };
-            let candidate = Candidate { id: &change.id, last_updated: now, rows: &change.rows };
-            if change.resource_type == resource_type
-                && search::matches(&query.condition, candidate, &|_, _| false)
-            {
+        let changes = self.changes.iter().filter_map(|change| {
+            Some((&change.resource_type, &change.id, change.after.as_ref()?, &change.rows))
+        });
+        let previews = self.previews.iter().map(|((of, id), (json, rows))| (of, id, json, rows));
+        let last_updated = facade.source.now();
+        for (of, id, after, rows) in changes.chain(previews) {
+            let candidate = Candidate { id, last_updated, rows };
+            if of == resource_type && search::matches(&query.condition, candidate, &|_, _| false) {
                 found.push(after.clone());
             }
         }
         found.truncate(count);
         Ok(found)
+    }
+
+    /// The first `count` resources that a condition of a write finds. A condition that says
+    /// nothing is refused, for it would mean all resources of the type.
+    ///
+    /// # Errors
+    /// As [`Unit::find`]; parameters that are not known are errors.
+    pub(super) async fn matching(
+        &mut self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+        count: usize,
+    ) -> Result<Vec<Json>, Error> {
+        let search = self.facade.parse_search(resource_type, parameters, true).await?;
+        if matches!(&search.query.condition, Condition::All(all) if all.is_empty()) {
+            let text = format!(
+                "The condition has no search parameter; name one, as in {resource_type}?identifier=http://example.org/id|1."
+            );
+            return Err(Error::Unparseable(vec![Issue::error(IssueType::Required, text)]));
+        }
+        self.find(resource_type, parameters, count).await
     }
 
     /// What a reference (`Type/id`) or a search (`Type?…`) finds, at most `count` resources.
@@ -189,16 +231,28 @@ impl<'f> Unit<'f> {
     /// # Errors
     /// The store cannot be read.
     pub async fn put_resource(&mut self, resource: Json) -> Result<(), Error> {
-        self.update(resource, None).await.map(|_| ())
+        self.update(resource).await.map(|_| ())
     }
 
     /// Looks at a resource that is to be put.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it breaks the rules and these are enforced.
-    pub(super) fn check(&mut self, resource: &Json) -> Result<(), Error> {
-        self.issues.extend(self.facade.check(resource)?);
+    pub(super) fn check(
+        &mut self,
+        resource_type: &str,
+        id: &str,
+        resource: &Json,
+    ) -> Result<(), Error> {
+        let issues = self.facade.check(resource)?;
+        self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
         Ok(())
+    }
+
+    /// Lets searches find a resource that is going to be put.
+    pub(super) fn preview(&mut self, resource_type: &str, id: &str, resource: Json) {
+        let rows = search::index(&self.facade.definitions(), &self.facade.base, &resource);
+        self.previews.insert(key(resource_type, id), (resource, rows));
     }
 
     /// Whether the resource is created by this unit under an id that was made for it.
@@ -218,7 +272,20 @@ impl<'f> Unit<'f> {
     ) -> Result<(), Error> {
         let facade = self.facade;
         let search = facade.parse_search(resource_type, parameters, true).await?;
-        self.guards.push(Guard { query: search.query, ids: Vec::new() });
+        let mine = self.changes.len() + self.previews.len();
+        let mut query = Query { count: mine + 1, cursor: None, total: false, ..search.query };
+        // What the unit itself takes out of the search is still found when the commit begins.
+        let mut ids = Vec::new();
+        if mine > 0 {
+            for stored in facade.resources.search(&query).await?.matches {
+                let key = key(&stored.resource_type, &stored.id);
+                if self.places.contains_key(&key) || self.previews.contains_key(&key) {
+                    ids.push(stored.id);
+                }
+            }
+        }
+        query.count = ids.len() + 1;
+        self.guards.push(Guard { query, ids });
         Ok(())
     }
 
@@ -240,6 +307,22 @@ impl<'f> Unit<'f> {
             None => stored.is_some_and(|stored| stored.body.is_some()),
         };
         Ok(Current { version: stored.map(|stored| stored.version), exists })
+    }
+
+    /// Whether the unit changes this resource.
+    pub(super) fn changes(&self, resource_type: &str, id: &str) -> bool {
+        self.places.contains_key(&key(resource_type, id))
+    }
+
+    /// The version that a resource will have, if the unit changes it or `is_changed`.
+    pub(super) async fn next_version(
+        &mut self,
+        resource_type: &str,
+        id: &str,
+        is_changed: bool,
+    ) -> Result<i64, Error> {
+        let current = self.version(resource_type, id).await?.version.unwrap_or(0);
+        Ok(current + i64::from(is_changed || self.changes(resource_type, id)))
     }
 
     pub(super) fn put_new(&mut self, resource_type: &str, id: &str, resource: Json) {
@@ -267,10 +350,12 @@ impl<'f> Unit<'f> {
             rows,
             method,
         };
-        match self.places.get(&key(resource_type, id)) {
+        let key = key(resource_type, id);
+        self.previews.remove(&key);
+        match self.places.get(&key) {
             Some(place) => self.changes[*place] = pending,
             None => {
-                self.places.insert(key(resource_type, id), self.changes.len());
+                self.places.insert(key, self.changes.len());
                 self.changes.push(pending);
             }
         }
@@ -344,6 +429,8 @@ impl<'f> Unit<'f> {
     /// changed by somebody else since it was read. Nothing is stored then.
     pub(super) async fn commit(mut self) -> Result<Committed, Error> {
         super::derive::derive(&mut self).await?;
+        self.check_references().await?;
+        self.check_deletions().await?;
         if self.changes.len() > MAX_CHANGES {
             return Err(Error::TooLarge(MAX_CHANGES));
         }
@@ -394,6 +481,7 @@ impl<'f> Unit<'f> {
             let redefines = changes.iter().any(|change| change.resource_type == "SearchParameter");
             let commit = Commit {
                 guards: self.guards,
+                unreferred: self.unreferred,
                 epoch: Some(active.epoch),
                 begins_epoch,
                 definitions: Some(self.definitions),

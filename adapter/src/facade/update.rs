@@ -1,11 +1,12 @@
-//! Update, which also creates: <https://hl7.org/fhir/R4/http.html#update>.
+//! Update, which also creates, and update on a condition:
+//! <https://hl7.org/fhir/R4/http.html#update>.
 
 use lumbar_fhir::issue::operation_outcome;
-use lumbar_fhir::rest::Target;
+use lumbar_fhir::rest::{Target, is_id};
 use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::Stored;
 
-use super::patch::id_of;
+use super::unit::Committed;
 use super::{Error, Facade, Preferences, Reply, Return, Success, Unit};
 
 impl Facade {
@@ -16,19 +17,34 @@ impl Facade {
         if_match: Option<i64>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
-        id_of(target)?;
         let mut unit = Unit::new(self);
-        let updated = unit.update(resource.clone(), if_match).await?;
+        let resource = unit.aimed(resource, target).await?;
+        let name = |member| resource.str_at(&[member]).unwrap_or_default().to_owned();
+        let (resource_type, id) = (name("resourceType"), name("id"));
+        unit.hold(&resource_type, &id, if_match).await?;
+        let created = unit.update(resource).await?;
         let committed = unit.commit().await?;
-        match committed.find(&updated.resource_type, &updated.id) {
+        self.updated(&resource_type, &id, created, &committed, prefer).await
+    }
+
+    /// The answer to an update or a patch.
+    pub(super) async fn updated(
+        &self,
+        resource_type: &str,
+        id: &str,
+        created: bool,
+        committed: &Committed,
+        prefer: Preferences,
+    ) -> Result<Reply, Error> {
+        match committed.find(resource_type, id) {
             Some(stored) => {
-                let success = if updated.created { Success::Created } else { Success::Ok };
-                Ok(self.written(success, stored, &committed.issues, prefer))
+                let success = if created { Success::Created } else { Success::Ok };
+                Ok(self.written(success, stored, &committed.issues(), prefer))
             }
             // Nothing changed: the version that is there answers.
             None => {
-                let reply = self.read(&updated.resource_type, &updated.id).await?;
-                Ok(self.shaped(reply, &committed.issues, prefer))
+                let reply = self.read(resource_type, id).await?;
+                Ok(self.shaped(reply, &committed.issues(), prefer))
             }
         }
     }
@@ -61,6 +77,7 @@ impl Facade {
                 reply.body = Some(outcome.to_string().into());
             }
         }
+        reply.issues = issues.to_vec();
         reply
     }
 
@@ -71,51 +88,99 @@ impl Facade {
 }
 
 impl Unit<'_> {
-    /// Puts a resource under its own id into the unit. A resource that says the same as the
-    /// current version leaves everything as it is.
+    /// The resource with the id that its target gives it:
+    /// <https://hl7.org/fhir/R4/http.html#cond-update>.
     ///
     /// # Errors
-    /// [`Error::PreconditionFailed`] when `if_match` is not the current version.
-    pub async fn update(
+    /// [`Error::PreconditionFailed`] when the condition finds several; [`Error::Unparseable`] when
+    /// the resource has another id than what it finds; [`Error::Refused`] when it finds nothing and
+    /// there is a resource with the id already, which the client did not mean.
+    pub(super) async fn aimed(&mut self, resource: &Json, target: &Target) -> Result<Json, Error> {
+        let Target::Matching(parameters) = target else { return Ok(resource.clone()) };
+        let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default();
+        let place = format!("{resource_type}.id");
+        let wrong = |text: &str| {
+            Error::Unparseable(vec![Issue::error(IssueType::Value, text).at(place.as_str())])
+        };
+        let given = match resource.get("id").map(Json::as_str) {
+            None => None,
+            Some(Some(id)) if is_id(id) => Some(id),
+            Some(_) => {
+                let text =
+                    "This is not an id: 1 to 64 letters, digits, hyphens and points are allowed.";
+                return Err(wrong(text));
+            }
+        };
+        let id = match (self.existing(resource_type, parameters).await?, given) {
+            (Some(found), Some(given)) if found != given => {
+                let text = format!(
+                    "The condition finds {resource_type}/{found}, but the id in the body is another one; make them equal, or leave the id out."
+                );
+                return Err(wrong(&text));
+            }
+            (Some(found), _) => found,
+            (None, Some(given)) => {
+                if self.version(resource_type, given).await?.exists {
+                    let text = format!(
+                        "The condition finds nothing, but {resource_type}/{given} is there; leave the id out, or update that resource by its id."
+                    );
+                    let issue = Issue::error(IssueType::Conflict, text).at(place.as_str());
+                    return Err(Error::Refused(issue));
+                }
+                given.to_owned()
+            }
+            (None, None) => self.facade().source.id(),
+        };
+        let mut resource = resource.clone();
+        if let Some(object) = resource.as_object_mut() {
+            object.set_at(1, "id", id.as_str());
+        }
+        Ok(resource)
+    }
+
+    /// Holds the version that the client names against the current one.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`] when it is another one; [`Error::PreconditionRequired`] when
+    /// the client names none and the service asks for it.
+    pub(super) async fn hold(
         &mut self,
-        resource: Json,
+        resource_type: &str,
+        id: &str,
         if_match: Option<i64>,
-    ) -> Result<Updated, Error> {
+    ) -> Result<(), Error> {
+        let current = self.version(resource_type, id).await?;
+        match (if_match, current.version) {
+            (Some(held), Some(version)) if held != version => {
+                let text = format!(
+                    "If-Match names version {held}, but the current version is {version}; read it and apply the change again."
+                );
+                Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)))
+            }
+            (Some(_), None) => {
+                let text = "If-Match names a version of a resource that does not exist.";
+                Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)))
+            }
+            (None, Some(version)) if current.exists && self.facade().policy.require_if_match => {
+                Err(Error::precondition_required(resource_type, id, version))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a resource under its own id into the unit and says whether that creates it. A resource
+    /// that says the same as the current version leaves everything as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
+    pub(super) async fn update(&mut self, resource: Json) -> Result<bool, Error> {
         let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default().to_owned();
         let id = resource.str_at(&["id"]).unwrap_or_default().to_owned();
         let current = self.version(&resource_type, &id).await?;
-        check_version(current.version, if_match)?;
-        self.check(&resource)?;
-        let created = !current.exists;
+        self.check(&resource_type, &id, &resource)?;
         if !self.says_the_same(&resource_type, &id, &resource)? {
             self.put(&resource_type, &id, resource);
         }
-        Ok(Updated { resource_type, id, created })
+        Ok(!current.exists)
     }
-}
-
-/// Compares the version that the client holds with the current one.
-pub(super) fn check_version(current: Option<i64>, if_match: Option<i64>) -> Result<(), Error> {
-    match if_match {
-        Some(held) if current != Some(held) => {
-            let text = match current {
-                Some(current) => format!(
-                    "If-Match names version {held}, but the current version is {current}; read it and apply the change again."
-                ),
-                None => "If-Match names a version of a resource that does not exist.".to_owned(),
-            };
-            Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What an update came to.
-pub struct Updated {
-    /// Type of the resource.
-    pub resource_type: String,
-    /// Its id.
-    pub id: String,
-    /// Whether there was no such resource before.
-    pub created: bool,
 }

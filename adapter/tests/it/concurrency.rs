@@ -3,7 +3,9 @@
 use futures_util::future::join_all;
 use lumbar_fhir::{Json, json};
 
-use crate::app::{Reply, TestApp, fixture, on_both};
+use lumbar::config::{DeleteReferenced, References};
+
+use crate::app::{Reply, TestApp, fixture, on_both, on_both_with};
 
 /// How many clients.
 const CLIENTS: usize = 8;
@@ -25,6 +27,69 @@ async fn a_conditional_create_happens_once() {
         expected.push(201);
         assert_eq!(statuses(&replies), expected, "on {}", app.database);
         assert_eq!(app.count("Patient").await, 1);
+    })
+    .await;
+}
+
+/// Alone, in a transaction, or as an update: one creates, the others find it.
+#[tokio::test]
+async fn conditional_writes_of_one_thing_create_it_once() {
+    on_both(async |app: &TestApp| {
+        let patient = |client: usize| {
+            json!({"resourceType": "Patient", "multipleBirthInteger": (client),
+                "identifier": [{"system": "http://lumbar.test/id", "value": "a"}]})
+        };
+        let search = "Patient?identifier=http://lumbar.test/id|a";
+        let calls = (0..CLIENTS).map(|client| async move {
+            let bundle = |request: Json| {
+                json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+                    {"request": (request), "resource": (patient(client))}
+                ]})
+            };
+            match client % 3 {
+                0 => {
+                    let path = format!("/fhir/{search}");
+                    app.call("PUT", &path, &[], patient(client).to_string()).await
+                }
+                1 => app.post("", &bundle(json!({"method": "PUT", "url": (search)}))).await,
+                _ => {
+                    let request = json!({"method": "POST", "url": "Patient",
+                        "ifNoneExist": "identifier=http://lumbar.test/id|a"});
+                    app.post("", &bundle(request)).await
+                }
+            }
+        });
+        let replies = join_all(calls).await;
+        let statuses = statuses(&replies);
+        // A client that meets another one too often hears of it, and nothing of its own is stored.
+        assert!(statuses.iter().all(|status| [200, 201, 409].contains(status)), "{statuses:?}");
+        assert!(statuses.iter().any(|status| *status != 409), "{statuses:?}");
+        assert_eq!(app.count("Patient").await, 1, "on {}", app.database);
+    })
+    .await;
+}
+
+/// Whoever comes first, no reference leads to a resource that is deleted.
+#[tokio::test]
+async fn a_deletion_and_a_reference_at_once_leave_no_broken_reference() {
+    let change = |settings: &mut lumbar::config::Settings| {
+        settings.policy.references = References::Check;
+        settings.policy.delete_referenced = DeleteReferenced::Refuse;
+    };
+    on_both_with(change, async |app: &TestApp| {
+        for round in 0..CLIENTS {
+            let id = format!("p{round}");
+            app.put(&json!({"resourceType": "Patient", "id": (id.as_str())})).await.is(201);
+            let observation = json!({"resourceType": "Observation", "status": "final",
+                "code": {"text": "x"}, "subject": {"reference": (format!("Patient/{id}"))}});
+            let path = format!("/fhir/Patient/{id}");
+            let (written, deleted) = tokio::join!(
+                app.post("Observation", &observation),
+                app.call("DELETE", &path, &[], "")
+            );
+            let pair = (written.status, deleted.status);
+            assert!(matches!(pair, (201, 409) | (422, 204)), "{pair:?} on {}", app.database);
+        }
     })
     .await;
 }

@@ -1,9 +1,11 @@
 //! Folders of HTTP conversations: `fixtures/http/<area>/<case>.http`; README.md there tells the form.
 
+use clap::Parser;
+use lumbar::config::Options;
 use lumbar_fhir::Json;
 use lumbar_testkit::{Case, check, fixtures};
 
-use crate::app::{Reply, TestApp, below_base, link, on_both};
+use crate::app::{Reply, TestApp, below_base, link, on_both, on_both_with};
 
 /// One request and what is expected of its answer.
 #[derive(Default)]
@@ -27,8 +29,10 @@ enum Expected {
     Text(String),
 }
 
-fn parse(text: &str) -> Result<Vec<Step>, String> {
+/// Reads the steps and the options of the service, which lines that begin with `@ ` give.
+fn parse(text: &str) -> Result<(Vec<Step>, Vec<String>), String> {
     let mut steps: Vec<Step> = Vec::new();
+    let mut options = Vec::new();
     let mut answering = true;
     let mut pattern = String::new();
     let finish = |steps: &mut Vec<Step>, pattern: &mut String| {
@@ -47,6 +51,10 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
     for (index, line) in text.lines().enumerate() {
         let fault = |what: &str| format!("line {}: {what}", index + 1);
         if line.starts_with("# ") {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("@ ") {
+            options.extend(rest.split_whitespace().map(str::to_owned));
             continue;
         }
         if let Some(rest) = line.strip_prefix("> ") {
@@ -91,7 +99,7 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
     match steps.iter().find(|step| step.status == 0) {
         Some(step) => Err(format!("line {}: the request expects no status", step.line)),
         None if steps.is_empty() => Err("no request".to_owned()),
-        None => Ok(steps),
+        None => Ok((steps, options)),
     }
 }
 
@@ -165,32 +173,48 @@ fn complaints(step: &Step, reply: &Reply) -> Vec<String> {
     out
 }
 
+/// The options of the service as a conversation gives them.
+#[derive(clap::Parser)]
+struct Serve {
+    #[command(flatten)]
+    options: Options,
+}
+
 /// Runs a conversation on both databases; it goes on after a step that fails.
 fn run(case: &Case) -> Result<(), String> {
-    let steps = parse(&case.read("http").ok_or("no .http file")?)?;
+    let (steps, options) = parse(&case.read("http").ok_or("no .http file")?)?;
+    let arguments = std::iter::once("serve").chain(options.iter().map(String::as_str));
+    let given = Serve::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    let policy = given.options.settle().map_err(|error| error.to_string())?.policy;
     let failed = std::cell::RefCell::new(String::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(on_both(async |app: &TestApp| {
-        for step in &steps {
-            let headers: Vec<(&str, &str)> =
-                step.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let reply = app.call(&step.method, &step.path, &headers, step.body.trim()).await;
-            let complaints = complaints(step, &reply);
-            if !complaints.is_empty() {
-                let text = format!(
-                    "\n  {}, line {}, {} {}:\n    {}\n    the answer: {} {}",
-                    app.database,
-                    step.line,
-                    step.method,
-                    step.path,
-                    complaints.join("\n    "),
-                    reply.status,
-                    reply.text.chars().take(1500).collect::<String>(),
-                );
-                failed.borrow_mut().push_str(&text);
+    runtime.block_on(on_both_with(
+        |settings| settings.policy = policy.clone(),
+        async |app: &TestApp| {
+            for step in &steps {
+                let headers: Vec<(&str, &str)> = step
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str()))
+                    .collect();
+                let reply = app.call(&step.method, &step.path, &headers, step.body.trim()).await;
+                let complaints = complaints(step, &reply);
+                if !complaints.is_empty() {
+                    let text = format!(
+                        "\n  {}, line {}, {} {}:\n    {}\n    the answer: {} {}",
+                        app.database,
+                        step.line,
+                        step.method,
+                        step.path,
+                        complaints.join("\n    "),
+                        reply.status,
+                        reply.text.chars().take(1500).collect::<String>(),
+                    );
+                    failed.borrow_mut().push_str(&text);
+                }
             }
-        }
-    }));
+        },
+    ));
     let failed = failed.into_inner();
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
@@ -215,10 +239,13 @@ areas!(
     batch,
     binary,
     bulk,
+    conditional,
     create,
     delete,
     history,
+    integrity,
     negotiation,
+    patch,
     prefer,
     read,
     search,

@@ -4,6 +4,8 @@ pub mod datetime;
 pub mod definitions;
 pub mod format;
 pub mod issue;
+pub mod links;
+pub mod patch;
 pub mod path;
 pub mod rest;
 pub mod search;

@@ -16,8 +16,9 @@ use crate::dialect::{Session, Value};
 use crate::insert::{self, Insert, Table};
 use crate::jobs::NewJob;
 use crate::names::{Fresh, Names};
+use crate::referrers::Unreferred;
 use crate::reindex::{self, Step};
-use crate::{Error, index, jobs, search};
+use crate::{Error, index, jobs, referrers, search};
 
 /// The interaction that made a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,8 @@ pub struct Commit {
     pub epoch: Option<i64>,
     /// Whether the commit begins a new epoch, because it changes what others make theirs up from.
     pub begins_epoch: bool,
+    /// Resources that nothing may refer to.
+    pub unreferred: Vec<Unreferred>,
     /// New versions, in order; a resource may occur more than once.
     pub changes: Vec<Change>,
     /// Work that follows from the changes.
@@ -188,10 +191,10 @@ impl<'a> Batch<'a> {
                 results.push(Err(Error::Outdated));
                 continue;
             }
-            if !commit.guards.is_empty() {
+            if !commit.guards.is_empty() || !commit.unreferred.is_empty() {
                 batch.write(session).await?;
             }
-            results.push(match batch.guarded(session, &commit.guards).await? {
+            results.push(match batch.guarded(session, commit).await? {
                 Ok(()) => batch.take(commit),
                 conflict => conflict,
             });
@@ -262,9 +265,17 @@ impl<'a> Batch<'a> {
     async fn guarded(
         &mut self,
         session: &mut Session<'_>,
-        guards: &[Guard],
+        commit: &Commit,
     ) -> Result<Result<(), Error>, Error> {
-        for guard in guards {
+        for unreferred in &commit.unreferred {
+            if !referrers::holds(session, unreferred).await? {
+                let (resource_type, id) =
+                    unreferred.reference.split_once('/').unwrap_or((&unreferred.reference, ""));
+                let (resource_type, id) = (resource_type.to_owned(), id.to_owned());
+                return Ok(Err(Error::Conflict { resource_type, id }));
+            }
+        }
+        for guard in &commit.guards {
             let mut wanted: Vec<&str> = guard.ids.iter().map(String::as_str).collect();
             wanted.sort_unstable();
             let page = search::run(session, self.names, &mut self.fresh, &guard.query).await;

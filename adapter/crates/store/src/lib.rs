@@ -17,6 +17,7 @@ mod insert;
 mod jobs;
 mod landing;
 mod names;
+mod referrers;
 mod reindex;
 mod resources;
 mod schema;
@@ -34,6 +35,7 @@ pub use crate::error::Error;
 pub use crate::history::{History, Version, Versions};
 pub use crate::jobs::{Counts, Job, Jobs, Kinds, Listed, NewJob, State};
 pub use crate::landing::{LandedRow, Landing, Message, RowKey};
+pub use crate::referrers::Unreferred;
 pub use crate::reindex::{Indexed, Step, Walk};
 pub use crate::resources::{Page, Resources, Stored};
 

@@ -6,6 +6,7 @@ mod durability;
 mod jobs;
 mod landing;
 mod random;
+mod referrers;
 mod reindex;
 mod resources;
 mod search;
