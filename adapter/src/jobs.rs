@@ -7,8 +7,8 @@
 mod bars;
 pub mod bulk;
 mod list;
-mod subscription;
 pub mod reindex;
+mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -221,6 +221,10 @@ impl From<lumbar_store::Error> for Error {
                 IssueType::Conflict,
                 "The search parameters were changed at the same time; try again.",
             )),
+            lumbar_store::Error::TooCostly => Error::Unparseable(vec![Issue::error(
+                IssueType::TooCostly,
+                "The search takes too long; add a parameter that few resources match, as in patient=123.",
+            )]),
             lumbar_store::Error::Busy => Error::Busy,
             lumbar_store::Error::Unavailable(cause) => {
                 tracing::error!(?cause, "the database is not available");

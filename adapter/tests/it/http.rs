@@ -246,6 +246,7 @@ areas!(
     integrity,
     negotiation,
     patch,
+    paging,
     prefer,
     read,
     search,

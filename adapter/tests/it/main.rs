@@ -16,6 +16,7 @@ mod http;
 mod lossless;
 mod observability;
 mod outbox;
+mod paging;
 mod program;
 mod scoring;
 mod search_cases;

@@ -15,7 +15,7 @@ use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::search::Query;
 
 use crate::Error;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Place, Way};
 use crate::dialect::{Pool, Row, Session, Value};
 use crate::resources::{Resources, clean};
 use crate::writer::{Write, Writer};
@@ -103,7 +103,9 @@ impl Resources {
     /// asked afterwards for the same rows, gives it. Who drops what both gave has each once.
     pub async fn as_of(&self, query: &Query, after: i64, seq: i64) -> Result<Walked, Error> {
         let mut query = Query { sort: Vec::new(), total: false, cursor: None, ..query.clone() };
-        query.cursor = Some(Cursor { row_id: after, values: Vec::new() }.encode(&query));
+        let place = Place { values: Vec::new(), row_id: after };
+        let cursor = Cursor { way: Way::Forward, place, total: None };
+        query.cursor = Some(cursor.encode(&self.key, std::slice::from_ref(&query)));
         let page = self.search(&query).await?;
         let ids: Vec<&str> = page.matches.iter().map(|found| &*found.id).collect();
         let mut places = HashMap::with_capacity(ids.len());

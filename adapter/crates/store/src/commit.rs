@@ -278,7 +278,13 @@ impl<'a> Batch<'a> {
         for guard in &commit.guards {
             let mut wanted: Vec<&str> = guard.ids.iter().map(String::as_str).collect();
             wanted.sort_unstable();
-            let page = search::run(session, self.names, &mut self.fresh, &guard.query).await;
+            let page = search::Wanted {
+                queries: std::slice::from_ref(&guard.query),
+                cursor: None,
+                total: search::Total::None,
+                bounds: search::Bounds::NONE,
+            };
+            let page = search::run(session, self.names, &mut self.fresh, &page).await;
             let page = match page {
                 Ok(page) => page,
                 Err(error @ (Error::Cursor | Error::TooComplex | Error::NotIndexed { .. })) => {

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
 use sqlx::sqlite::{
@@ -73,6 +74,14 @@ impl Dialect {
         match self {
             Dialect::Sqlite => "+",
             Dialect::Postgres => "",
+        }
+    }
+
+    /// After a table and its alias: makes SQLite take this index, whose order is wanted.
+    pub(crate) fn by_index(self, index: Option<&str>) -> String {
+        match (self, index) {
+            (Dialect::Sqlite, Some(index)) => format!(" INDEXED BY {index}"),
+            _ => String::new(),
         }
     }
 
@@ -204,6 +213,7 @@ impl Pools {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("enable_seqscan", "off"),
+            ("statement_timeout", PATIENCE_MILLIS),
         ]);
         let durable = connect.options([("synchronous_commit", "on")]);
         let write = pool(1).connect_with(durable).await?;
@@ -268,6 +278,18 @@ impl Link {
             Link::Sqlite(link) => Session::Sqlite(link),
             Link::Postgres(link) => Session::Postgres(link),
         }
+    }
+
+    /// Ends what runs on the connection after [`PATIENCE`], unless what is given back is dropped
+    /// before. PostgreSQL needs no telling.
+    pub(crate) async fn hurry(&mut self) -> Result<Option<Arc<()>>, Error> {
+        let Link::Sqlite(link) = self else { return Ok(None) };
+        let waiting = Arc::new(());
+        let waits = Arc::downgrade(&waiting);
+        let end = Instant::now() + PATIENCE;
+        let goes_on = move || waits.strong_count() == 0 || Instant::now() < end;
+        link.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+        Ok(Some(waiting))
     }
 
     /// Begins a transaction that may write. It is rolled back when dropped.
@@ -343,6 +365,37 @@ impl Session<'_> {
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
+    }
+
+    /// Runs a statement and hands over its rows as they come, until told that it is enough.
+    pub(crate) async fn fetch_each(
+        &mut self,
+        sql: impl Into<Arc<str>>,
+        values: Vec<Value>,
+        mut take: impl FnMut(&Row) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let sql = AssertSqlSafe(sql.into());
+        match self {
+            Session::Sqlite(connection) => {
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                let mut rows = query.fetch(&mut **connection);
+                while let Some(row) = rows.try_next().await? {
+                    if !take(&Row::Sqlite(row))? {
+                        break;
+                    }
+                }
+            }
+            Session::Postgres(connection) => {
+                let query = sqlx::query_with(sql, arguments::<PgArguments>(values)?);
+                let mut rows = query.fetch(&mut **connection);
+                while let Some(row) = rows.try_next().await? {
+                    if !take(&Row::Postgres(row))? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs a statement and gives the number of rows it changed.
@@ -428,6 +481,15 @@ impl Row {
         self.get(column)
     }
 }
+
+/// How long one statement of a search may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same as PostgreSQL is told it.
+const PATIENCE_MILLIS: &str = "10000";
+
+/// Steps of SQLite between two looks at the clock, some tens of microseconds.
+const STEPS: i32 = 10_000;
 
 /// How long to wait for a connection, a place in the queue or a lock, unless told otherwise.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);

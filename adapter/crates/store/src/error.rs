@@ -44,6 +44,9 @@ pub enum Error {
     /// of it is stored.
     #[error("the definitions have changed")]
     Outdated,
+    /// The search did not come to an end in the time that it was given.
+    #[error("the search takes too long")]
+    TooCostly,
     /// The database url is of no known kind.
     #[error("database url {0:?}: expected sqlite:PATH, sqlite::memory: or postgres://…")]
     Url(String),
@@ -65,6 +68,8 @@ impl From<sqlx::Error> for Error {
             E::Database(refused) => match refused.code().as_deref() {
                 // SQLITE_BUSY, SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT.
                 Some("5" | "261" | "517") => Error::Busy,
+                // SQLITE_INTERRUPT, query_canceled.
+                Some("9" | "57014") => Error::TooCostly,
                 // The server is full, was told to stop, or is starting.
                 Some("53300" | "57P01" | "57P02" | "57P03") => {
                     Error::Unavailable(Some(Arc::new(E::Database(refused))))

@@ -16,6 +16,7 @@ mod index;
 mod insert;
 mod jobs;
 mod landing;
+mod linked;
 mod names;
 mod referrers;
 mod reindex;
@@ -35,11 +36,14 @@ pub use crate::error::Error;
 pub use crate::history::{History, Version, Versions};
 pub use crate::jobs::{Counts, Job, Jobs, Kinds, Listed, NewJob, State};
 pub use crate::landing::{LandedRow, Landing, Message, RowKey};
+pub use crate::linked::Named;
 pub use crate::referrers::Unreferred;
 pub use crate::reindex::{Indexed, Step, Walk};
 pub use crate::resources::{Page, Resources, Stored};
+pub use crate::search::{Bounds, Total};
 
 use crate::cache::{Cache, Counter};
+use crate::cursor::Key;
 use crate::dialect::Pools;
 use crate::names::Names;
 use crate::writer::Writer;
@@ -80,6 +84,7 @@ impl Store {
     pub async fn open(url: &str, options: Options) -> Result<Store, Error> {
         let pools = Pools::open(url, &options).await?;
         schema::migrate(&pools.write).await?;
+        let key = Arc::new(Key::of(&pools.write).await?);
         let names = Arc::new(Names::default());
         let counter = match &pools.file {
             Some(path) => Counter::of_file(path),
@@ -90,7 +95,7 @@ impl Store {
         let writer = Writer::start(pools.clone(), names.clone(), cache.clone(), &options);
         let pool = pools.read.clone();
         Ok(Store {
-            resources: Resources { pool: pool.clone(), names, cache, writer: writer.clone() },
+            resources: Resources { pool: pool.clone(), names, cache, key, writer: writer.clone() },
             landing: Landing { pool: pool.clone(), writer: writer.clone() },
             jobs: Jobs { pool, writer: writer.clone() },
             pools,

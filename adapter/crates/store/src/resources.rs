@@ -5,13 +5,15 @@ use std::sync::Arc;
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::search::Query;
 
+use crate::Error;
 use crate::cache::{Cache, Look};
 use crate::commit::{AuditRow, Commit, Method};
+use crate::cursor::{Cursor, Key};
 use crate::dialect::{Pool, Row, Value};
 use crate::history::{self, History, Versions};
 use crate::names::{Fresh, Names};
+use crate::search::{self, Bounds, Total};
 use crate::writer::Writer;
-use crate::{Error, search};
 
 /// Ids of one statement of [`Resources::read_many`].
 const CHUNK: usize = 64;
@@ -38,6 +40,8 @@ pub struct Stored {
 pub struct Page {
     /// The matches, in the order asked for; never deleted ones.
     pub matches: Vec<Stored>,
+    /// Cursor of the page before; `None` on the first page.
+    pub previous: Option<String>,
     /// Where the next page begins; `None` on the last page.
     pub next: Option<String>,
     /// How many matches there are in all: when asked for, or when the first page holds all.
@@ -50,6 +54,8 @@ pub struct Resources {
     pub(crate) pool: Pool,
     pub(crate) names: Arc<Names>,
     pub(crate) cache: Arc<Cache>,
+    /// What cursors are signed with.
+    pub(crate) key: Arc<Key>,
     pub(crate) writer: Writer,
 }
 
@@ -125,16 +131,39 @@ impl Resources {
         history::total(&mut link.session(), asked).await
     }
 
-    /// One page of what a query finds.
+    /// One page of what a query finds, full unless it is the last one.
     ///
-    /// Errors: [`Error::Cursor`] when the cursor is not one of this query's, and
-    /// [`Error::TooComplex`].
+    /// Errors: [`Error::Cursor`] when the cursor is not one of this query's,
+    /// [`Error::TooComplex`] and [`Error::TooCostly`].
     pub async fn search(&self, query: &Query) -> Result<Page, Error> {
+        let total = if query.total { Total::Accurate } else { Total::None };
+        self.page(std::slice::from_ref(query), total, Bounds::NONE).await
+    }
+
+    /// One page of what several queries of one order find together; they are of different types,
+    /// and the first one says where the page begins and its size. A page that meets a bound is
+    /// short, even empty, and the search goes on with its `next`.
+    ///
+    /// Errors: as [`Resources::search`].
+    pub async fn page(
+        &self,
+        queries: &[Query],
+        total: Total,
+        bounds: Bounds,
+    ) -> Result<Page, Error> {
+        let cursor = queries.first().and_then(|first| first.cursor.as_deref());
+        let cursor = cursor.map(|text| Cursor::decode(text, &self.key, queries)).transpose()?;
+        let wanted = search::Wanted { queries, cursor, total, bounds };
         let mut link = self.pool.acquire().await?;
+        // What looks up keys only is bounded by what it finds.
+        let waiting = if wanted.is_plain() { None } else { link.hurry().await? };
         let mut learned = Fresh::default();
-        let page = search::run(&mut link.session(), &self.names, &mut learned, query).await;
+        let found = search::run(&mut link.session(), &self.names, &mut learned, &wanted).await;
+        drop(waiting);
         self.names.publish(learned);
-        page
+        let search::Found { matches, previous, next, total } = found?;
+        let encode = |cursor: Option<Cursor>| Some(cursor?.encode(&self.key, queries));
+        Ok(Page { matches, previous: encode(previous), next: encode(next), total })
     }
 
     /// Writes all of a commit or nothing; when this returns `Ok` it survives a crash.

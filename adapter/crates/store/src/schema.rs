@@ -7,12 +7,18 @@ use crate::Error;
 use crate::dialect::Pool;
 
 /// Number, name, text for SQLite, text for PostgreSQL.
-const FILES: [(i64, &str, &str, &str); 5] = [
+const FILES: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "first",
         include_str!("../migrations/sqlite/0001_first.sql"),
         include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        2,
+        "search",
+        include_str!("../migrations/sqlite/0002_search.sql"),
+        include_str!("../migrations/postgres/0002_search.sql"),
     ),
     (
         3,

@@ -182,7 +182,8 @@ pub struct Query {
     pub resource_type: String,
     /// What must hold.
     pub condition: Condition,
-    /// Order of the matches; ties, and no sort at all, follow the order of storage.
+    /// Order of the matches; ties, and no sort at all, follow the order of storage, or go against
+    /// it where the first key descends.
     pub sort: Vec<Sort>,
     /// Greatest number of matches on one page.
     pub count: usize,

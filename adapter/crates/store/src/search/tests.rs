@@ -4,8 +4,9 @@ use lumbar_fhir::search::{
     Bound, Condition, Direction, IndexRow, IndexValue, Pattern, Query, Sort,
 };
 
-use super::{Driver, Search};
-use crate::cursor::Cursor;
+use super::Search;
+use super::order::{First, Order};
+use crate::cursor::{self, Place, Way};
 use crate::dialect::{Dialect, Value};
 use crate::names::Fresh;
 use crate::{Change, Commit, Method, Options, Store};
@@ -83,9 +84,13 @@ async fn no_search_goes_through_a_table() {
         vec![Sort::Date("date".into(), Direction::Descending)],
         vec![Sort::Number("number".into(), Direction::Ascending)],
     ];
+    let several = vec![
+        Sort::Date("date".into(), Direction::Descending),
+        Sort::Key("key".into(), Direction::Ascending),
+    ];
     let fresh = Fresh::default();
     for condition in &conditions {
-        for sort in &sorts {
+        for sort in sorts.iter().chain([&several]) {
             let query = Query {
                 resource_type: "Patient".into(),
                 condition: Condition::All(vec![condition.clone(), equal.clone()]),
@@ -95,26 +100,72 @@ async fn no_search_goes_through_a_table() {
                 total: false,
             };
             let known = store.resources.names.known(&fresh);
-            let search = Search { query: &query, known, type_id: 1, dialect: Dialect::Sqlite };
-            let all = search.conditions();
-            let cursor = Cursor { row_id: 7, values: vec![None; sort.len()] };
-            let mut drivers = vec![Driver::Key(&all[1]), Driver::Type];
-            if search.builder().rows(&all[0], search.subject()).unwrap().is_some() {
-                drivers.push(Driver::Rows(&all[0]));
-            }
-            for driver in drivers {
-                for cursor in [None, Some(&cursor)] {
-                    let steps = plan(&store, search.page(driver, cursor).unwrap()).await;
-                    let bad = steps.iter().find(|step| {
-                        let scan = step.starts_with("SCAN") && *step != "SCAN m";
-                        let values = step.starts_with("SEARCH v USING") && step.contains("INDEX");
-                        // Only what drives the search may go by values.
-                        scan || values && !matches!(driver, Driver::Rows(_))
-                    });
-                    assert!(bad.is_none(), "{bad:?} of {steps:#?}\n{query:?}");
+            for way in [Way::Forward, Way::Backward] {
+                let order = Order::new(cursor::order(std::slice::from_ref(&query)), way);
+                let dialect = Dialect::Sqlite;
+                let search = Search { query: &query, known, type_id: 1, dialect, order };
+                let has_value = |sort: &Sort| match sort {
+                    Sort::Id(_) | Sort::Key(..) => Value::from("a"),
+                    Sort::LastUpdated(_) | Sort::Date(..) => Value::from(3),
+                    Sort::Number(..) => Value::from(1.5),
+                };
+                let places = [
+                    None,
+                    Some(sort.iter().map(|sort| Some(has_value(sort))).collect()),
+                    Some(vec![None; sort.len()]),
+                ];
+                for values in places {
+                    if values.as_ref().is_some_and(|values: &Vec<Option<Value>>| {
+                        let never =
+                            matches!(sort.first(), Some(Sort::Id(_) | Sort::LastUpdated(_)));
+                        never && values == &[None]
+                    }) {
+                        continue;
+                    }
+                    let place = values.map(|values| Place { values, row_id: 7 });
+                    look(&store, &search, place.as_ref()).await;
                 }
             }
         }
     }
     store.close().await;
+}
+
+/// Looks at every statement that may give a page after a place.
+async fn look(store: &Store, search: &Search<'_>, place: Option<&Place>) {
+    let query = search.query;
+    let all = search.conditions();
+    if search.builder().rows(&all[0], search.subject()).unwrap().is_some() {
+        let steps = plan(store, search.gather(&all[0], place, 10).unwrap()).await;
+        let bad = steps.iter().find(|step| step.starts_with("SCAN") && *step != "SCAN m");
+        assert!(bad.is_none(), "{bad:?} of {steps:#?}\n{query:?}");
+    }
+    let mut keys = vec![None];
+    keys.extend(query.sort.is_empty().then(|| Some(&all[1])));
+    for key in keys {
+        for (source, place) in search.sources(key, place) {
+            let statement = match query.sort.len() {
+                0 | 1 => search.step(source, place, 10, 100).unwrap(),
+                _ => search.sorted(source, place, 10).unwrap(),
+            };
+            let steps = plan(store, statement).await;
+            let bad = steps.iter().find(|step| {
+                let scan = step.starts_with("SCAN") && !["SCAN m", "SCAN w"].contains(&&***step);
+                // Only what leads the walk may go by values, and it is never sorted as a whole.
+                let values = ["SEARCH v USING", "SEARCH e USING"];
+                let values = values.iter().any(|start| step.starts_with(start));
+                let sorted = **step == *"USE TEMP B-TREE FOR ORDER BY";
+                let sorted = sorted || query.sort.len() < 2 && step.contains("TEMP B-TREE");
+                // What has no value of the first key is sorted by the others.
+                let sorted = sorted && (query.sort.len() < 2 || source.first() == First::Present);
+                scan || values && step.contains("INDEX") || sorted
+            });
+            assert!(bad.is_none(), "{bad:?} of {steps:#?}\n{source:?} {query:?}");
+            if query.sort.len() < 2 {
+                let steps = plan(store, search.end(source, place, 100).unwrap()).await;
+                let bad = steps.iter().find(|step| !step.starts_with("SEARCH"));
+                assert!(bad.is_none(), "{bad:?} of {steps:#?}\n{source:?} {query:?}");
+            }
+        }
+    }
 }
