@@ -32,10 +32,10 @@ pub enum Sent<'a> {
     Ping,
     /// `GET`, which asks whether there is a service.
     Ask,
-    /// `POST` of JSON.
-    Post(&'a str),
-    /// `PUT` of JSON.
-    Put(&'a str),
+    /// `POST` of a body of this media type.
+    Post(&'a str, &'static str),
+    /// `PUT` of a body of this media type.
+    Put(&'a str, &'static str),
 }
 
 impl RestHook {
@@ -72,15 +72,15 @@ impl RestHook {
         let (method, body) = match sent {
             Sent::Ping => (Method::POST, None),
             Sent::Ask => (Method::GET, None),
-            Sent::Post(body) => (Method::POST, Some(body)),
-            Sent::Put(body) => (Method::PUT, Some(body)),
+            Sent::Post(body, of) => (Method::POST, Some((body, of))),
+            Sent::Put(body, of) => (Method::PUT, Some((body, of))),
         };
         let mut map = HeaderMap::new();
         if let Ok(id) = HeaderValue::from_str(id) {
             map.insert("x-request-id", id);
         }
-        if body.is_some() {
-            map.insert(CONTENT_TYPE, HeaderValue::from_static("application/fhir+json"));
+        if let Some((_, media_type)) = body {
+            map.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         }
         for (name, value) in headers {
             let name = HeaderName::try_from(name.as_str());
@@ -93,7 +93,7 @@ impl RestHook {
         let request = self.client.request(method, url).headers(map);
         // A body that is there and empty says Content-Length: 0, which some servers want of a POST.
         let request = match (body, sent) {
-            (Some(body), _) => request.body(body.to_owned()),
+            (Some((body, _)), _) => request.body(body.to_owned()),
             (None, Sent::Ask) => request,
             (None, _) => request.body(""),
         };

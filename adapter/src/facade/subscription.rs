@@ -18,7 +18,7 @@ use lumbar_store::{Listed, State};
 use super::operation::Call;
 use super::{ATTEMPTS, Error, Facade, Reply, Unit, outbox};
 use crate::security::Caller;
-pub use channel::Channel;
+pub use channel::{Channel, Payload};
 pub(super) use criteria::{Active, Written};
 
 /// No job is counted further than to this.

@@ -4,6 +4,7 @@
 //! base of a FHIR service, and the resource is put there (<https://hl7.org/fhir/R4/subscription.html>).
 
 use lumbar_fhir::datetime::DateTime;
+use lumbar_fhir::format::xml;
 use lumbar_fhir::rest::Interaction;
 use lumbar_fhir::{Json, json};
 use lumbar_store::Job;
@@ -12,7 +13,7 @@ use super::Ending;
 use crate::app::App;
 use crate::config::SubscriptionPayload;
 use crate::delivery::{RestHook, Sent};
-use crate::facade::subscription::{Channel, Step};
+use crate::facade::subscription::{Channel, Payload, Step};
 use crate::facade::{Preferences, outbox};
 use crate::security::Caller;
 
@@ -58,7 +59,7 @@ async fn greet(app: &App, hook: &RestHook, job: &Job, subscription: &Json) -> Re
     if is_success(status) {
         return Ok(());
     }
-    if channel.has_payload && matches!(status, 400 | 404 | 405 | 406 | 411 | 415 | 422) {
+    if channel.payload.is_some() && matches!(status, 400 | 404 | 405 | 406 | 411 | 415 | 422) {
         let url = channel.below("metadata");
         if is_success(hook.send(Sent::Ask, &url, &channel.headers, &id).await?) {
             return Ok(());
@@ -90,22 +91,27 @@ async fn try_notification(
     }
     let (of, of_id) = (text(body, "type"), text(body, "id"));
     let told = match channel(app, &subscription) {
-        Ok(channel) if !channel.has_payload => {
-            hook.send(Sent::Ping, channel.endpoint(), &channel.headers, &request_id(job)).await
+        Ok(channel) => {
+            let send = async |sent, url: &str| {
+                hook.send(sent, url, &channel.headers, &request_id(job)).await
+            };
+            match (channel.payload, app.settings.policy.subscriptions.payload) {
+                (None, _) => send(Sent::Ping, channel.endpoint()).await,
+                (Some(payload), SubscriptionPayload::Full) => {
+                    let resource = stored(app, of, of_id, version).await?;
+                    let resource = in_form(app, payload, resource)?;
+                    let url = channel.below(&format!("{of}/{of_id}"));
+                    send(Sent::Put(&resource, payload.media_type()), &url).await
+                }
+                // An update would replace what the receiver has by nothing, so this is none.
+                (Some(payload), SubscriptionPayload::IdOnly) => {
+                    let resource = json!({"resourceType": (of), "id": (of_id)}).to_string();
+                    let resource = in_form(app, payload, resource)?;
+                    let sent = Sent::Post(&resource, payload.media_type());
+                    send(sent, channel.endpoint()).await
+                }
+            }
         }
-        Ok(channel) => match app.settings.policy.subscriptions.payload {
-            SubscriptionPayload::Full => {
-                let resource = stored(app, of, of_id, version).await?;
-                let url = channel.below(&format!("{of}/{of_id}"));
-                hook.send(Sent::Put(&resource), &url, &channel.headers, &request_id(job)).await
-            }
-            // An update would replace what the receiver has by nothing, so this is none.
-            SubscriptionPayload::IdOnly => {
-                let resource = json!({"resourceType": (of), "id": (of_id)}).to_string();
-                let sent = Sent::Post(&resource);
-                hook.send(sent, channel.endpoint(), &channel.headers, &request_id(job)).await
-            }
-        },
         Err(reason) => Err(reason),
     };
     let reason = match told {
@@ -197,6 +203,19 @@ async fn stored(app: &App, of: &str, id: &str, version: i64) -> Result<String, E
     let reply = app.facade.perform(&Caller::System, &vread, Preferences::default()).await?;
     let body = reply.body.map(|body| body.to_string());
     body.ok_or_else(|| Ending::GiveUp("The version that matched is not there.".to_owned()))
+}
+
+/// A resource in the form that a subscriber asked for.
+fn in_form(app: &App, payload: Payload, resource: String) -> Result<String, Ending> {
+    let has_none =
+        || Ending::GiveUp("The version that matched cannot be written as XML.".to_owned());
+    match payload {
+        Payload::Json => Ok(resource),
+        Payload::Xml => {
+            let tree = Json::parse(resource.as_bytes()).map_err(|_| has_none())?;
+            xml::write(&app.facade.definitions(), &tree).map_err(|_| has_none())
+        }
+    }
 }
 
 fn channel(app: &App, subscription: &Json) -> Result<Channel, String> {

@@ -188,6 +188,27 @@ async fn what_matches_is_sent_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn a_resource_is_sent_in_the_form_that_was_asked_for() {
+    on_both(async |app: &TestApp| {
+        let endpoint = Endpoint::start().await;
+        let worker = Worker::start(app);
+        let mut xml = subscription("xml", "Observation?status=final", &endpoint.address);
+        xml.get_mut("channel").unwrap().set("payload", "application/fhir+xml");
+        subscribed(app, &endpoint, &xml).await;
+        app.put(&observation("o1", "91351-7", "final")).await.is(201);
+        settled(app).await;
+        let told = endpoint.take();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].content_type, "application/fhir+xml");
+        let accept = [("accept", "application/fhir+xml")];
+        let read = app.call("GET", "/fhir/Observation/o1", &accept, "").await.is(200);
+        assert_eq!(told[0].body, read.text);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_more_is_sent_than_is_wanted() {
     let id_only = |settings: &mut Settings| {
         settings.policy.subscriptions.payload = SubscriptionPayload::IdOnly;

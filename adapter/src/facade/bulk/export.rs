@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::search::{self, Bound, Candidate, Condition, Query};
+use lumbar_fhir::summary;
 use lumbar_fhir::{Issue, IssueType, Json, json};
 use lumbar_store::Then;
 
@@ -312,8 +313,8 @@ fn parsed(body: &str) -> Result<Json, Error> {
     })
 }
 
-/// A resource with the elements that were asked for, the mandatory ones and those that name it;
-/// without `elements` as it is stored: <https://hl7.org/fhir/R4/search.html#elements>.
+/// A resource with the elements that were asked for, without `elements` as it is stored:
+/// <https://hl7.org/fhir/R4/search.html#elements>.
 fn shaped(definitions: &Definitions, body: &str, elements: &[String]) -> Result<String, Error> {
     if elements.is_empty() {
         return Ok(body.to_owned());
@@ -326,30 +327,10 @@ fn shaped(definitions: &Definitions, body: &str, elements: &[String]) -> Result<
     };
     let named: Vec<String> = elements.iter().filter_map(|element| about(element)).collect();
     // A type of which nothing is named is given whole.
-    let (Some(object), false) = (resource.as_object(), named.is_empty()) else {
+    if named.is_empty() {
         return Ok(body.to_owned());
-    };
-    let mut part = lumbar_fhir::Object::new();
-    for (name, value) in object.iter() {
-        let element = definitions.child(of, name.trim_start_matches('_'));
-        let wanted = element.is_some_and(|element| {
-            element.min > 0 || named.iter().any(|named| named == element.name)
-        });
-        if wanted || matches!(name, "resourceType" | "id" | "meta") {
-            part.set(name, value.clone());
-        }
     }
-    let mut part = Json::Object(part);
-    let mut meta = part.get("meta").cloned().unwrap_or_else(|| json!({}));
-    meta.push(
-        "tag",
-        json!({
-            "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
-            "code": "SUBSETTED"
-        }),
-    );
-    part.set("meta", meta);
-    Ok(part.to_string())
+    Ok(summary::part(definitions, &resource, &summary::Part::Elements(named)).to_string())
 }
 
 /// Ids of the patients that are active members of a group.

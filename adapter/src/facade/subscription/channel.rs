@@ -25,14 +25,32 @@ const NOT_THEIRS: [&str; 10] = [
     "upgrade",
 ];
 
+/// The form of a resource that is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Payload {
+    Json,
+    Xml,
+}
+
+impl Payload {
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Payload::Json => "application/fhir+json",
+            Payload::Xml => "application/fhir+xml",
+        }
+    }
+}
+
 /// A `rest-hook` channel that can be used.
 #[derive(Clone, Debug)]
 pub struct Channel {
     endpoint: Url,
     /// Name and value of each header that the subscriber asked for.
     pub headers: Vec<(String, String)>,
-    /// Whether the resource itself is to be sent.
-    pub has_payload: bool,
+    /// In which form the resource itself is to be sent; `None`: it is not.
+    pub payload: Option<Payload>,
 }
 
 impl Channel {
@@ -54,24 +72,25 @@ impl Channel {
             ),
         }
         let payload = text("payload").map(|payload| payload.split(';').next().unwrap_or_default());
-        let has_payload = match payload.map(str::trim) {
-            None => false,
-            Some("application/fhir+json" | "application/json") => true,
+        let payload = match payload.map(str::trim) {
+            None => None,
+            Some("application/fhir+json" | "application/json") => Some(Payload::Json),
+            Some("application/fhir+xml" | "application/xml" | "text/xml") => Some(Payload::Xml),
             Some(_) => {
                 issues.push(
                     Issue::error(
                         IssueType::NotSupported,
-                        "Resources are sent as application/fhir+json only; say so, or leave the payload out to be sent no content.",
+                        "Resources are sent as application/fhir+json or application/fhir+xml; say so, or leave the payload out to be sent no content.",
                     )
                     .at("Subscription.channel.payload"),
                 );
-                false
+                None
             }
         };
-        let endpoint = endpoint(text("endpoint"), has_payload, hosts);
+        let endpoint = endpoint(text("endpoint"), payload.is_some(), hosts);
         let headers = headers(subscription, &mut issues);
         match endpoint {
-            Ok(endpoint) if issues.is_empty() => Ok(Channel { endpoint, headers, has_payload }),
+            Ok(endpoint) if issues.is_empty() => Ok(Channel { endpoint, headers, payload }),
             Ok(_) => Err(issues),
             Err(issue) => {
                 issues.push(issue.at("Subscription.channel.endpoint"));
