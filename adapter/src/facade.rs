@@ -478,14 +478,14 @@ impl Facade {
                 Interaction::Create { resource, if_none_exist } => {
                     self.create(resource, if_none_exist.as_deref(), prefer).await
                 }
-                Interaction::Update { resource, target, if_match } => {
-                    self.update(resource, target, *if_match, prefer).await
+                Interaction::Update { resource, target, precondition } => {
+                    self.update(resource, target, precondition.as_ref(), prefer).await
                 }
-                Interaction::Patch { resource_type, target, patch, if_match } => {
-                    self.patch(resource_type, target, patch, *if_match, prefer).await
+                Interaction::Patch { resource_type, target, patch, precondition } => {
+                    self.patch(resource_type, target, patch, precondition.as_ref(), prefer).await
                 }
-                Interaction::Delete { resource_type, target, if_match } => {
-                    self.delete(resource_type, target, *if_match, prefer).await
+                Interaction::Delete { resource_type, target, precondition } => {
+                    self.delete(resource_type, target, precondition.as_ref(), prefer).await
                 }
                 Interaction::Bundle(bundle) => self.bundle(caller, bundle, prefer).await,
                 _ => return Err(Error::Internal),

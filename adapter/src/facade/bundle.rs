@@ -82,7 +82,8 @@ impl Facade {
         };
         let below = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?']);
         let own = url.strip_prefix(&self.base).filter(|rest| below(rest));
-        if own.is_none() && url.contains("://") && !url.contains('?') {
+        let is_absolute = url.split('?').next().is_some_and(|path| path.contains("://"));
+        if own.is_none() && is_absolute {
             let text = format!("This service answers below {} only.", self.base);
             return wrong(IssueType::Value, "url", text);
         }
@@ -102,6 +103,7 @@ impl Facade {
             path: path.to_owned(),
             query: query.to_owned(),
             if_match: header("ifMatch"),
+            if_none_match: header("ifNoneMatch"),
             if_none_exist: header("ifNoneExist"),
             body: entry.get("resource").cloned(),
             form: None,
@@ -191,6 +193,8 @@ fn of_entry(error: Error, index: usize) -> Error {
         let inner = issue.expression.take().map_or(String::new(), |path| {
             // `Patient.name` of the entry's resource becomes `resource.name`.
             match path.split_once('.') {
+                // A parameter of the entry's url.
+                Some(("http", _)) => ".request.url".to_owned(),
                 Some((of, rest)) if of.starts_with(|c: char| c.is_ascii_uppercase()) => {
                     format!(".resource.{rest}")
                 }
@@ -200,16 +204,21 @@ fn of_entry(error: Error, index: usize) -> Error {
         issue.text = format!("Entry {index}: {}", issue.text);
         issue.at(format!("Bundle.entry[{index}]{inner}"))
     };
+    each(error, &place)
+}
+
+/// The same error with each of its issues changed.
+fn each(error: Error, change: &dyn Fn(Issue) -> Issue) -> Error {
     match error {
-        Error::NotFound(issue) => Error::NotFound(place(issue)),
-        Error::Gone(issue, version) => Error::Gone(place(issue), version),
-        Error::Conflict(issue) => Error::Conflict(place(issue)),
-        Error::Refused(issue) => Error::Refused(place(issue)),
-        Error::PreconditionFailed(issue) => Error::PreconditionFailed(place(issue)),
-        Error::PreconditionRequired(issue) => Error::PreconditionRequired(place(issue)),
-        Error::NotSupported(issue) => Error::NotSupported(place(issue)),
-        Error::Invalid(issues) => Error::Invalid(issues.into_iter().map(place).collect()),
-        Error::Unparseable(issues) => Error::Unparseable(issues.into_iter().map(place).collect()),
+        Error::NotFound(issue) => Error::NotFound(change(issue)),
+        Error::Gone(issue, version) => Error::Gone(change(issue), version),
+        Error::Conflict(issue) => Error::Conflict(change(issue)),
+        Error::Refused(issue) => Error::Refused(change(issue)),
+        Error::PreconditionFailed(issue) => Error::PreconditionFailed(change(issue)),
+        Error::PreconditionRequired(issue) => Error::PreconditionRequired(change(issue)),
+        Error::NotSupported(issue) => Error::NotSupported(change(issue)),
+        Error::Invalid(issues) => Error::Invalid(issues.into_iter().map(change).collect()),
+        Error::Unparseable(issues) => Error::Unparseable(issues.into_iter().map(change).collect()),
         other => other,
     }
 }

@@ -51,7 +51,8 @@ const TRIAL_USE: [(&str, &[&str]); 2] = [
 impl Facade {
     /// The statement that `mode` asks for.
     pub(super) fn capabilities(&self, parameters: &[(String, String)]) -> Result<Reply, Error> {
-        let mode = parameters.iter().find(|(name, _)| name == "mode").map(|(_, mode)| &**mode);
+        let mut given = parameters.iter().filter(|(_, value)| !value.is_empty());
+        let mode = given.find(|(name, _)| name == "mode").map(|(_, mode)| &**mode);
         match mode {
             None | Some("full") => {
                 Ok(Reply { body: Some(self.statement()), ..Reply::empty(Success::Ok) })

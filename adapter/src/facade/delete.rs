@@ -4,7 +4,7 @@
 //! does, which is nothing where nothing is.
 
 use lumbar_fhir::issue::operation_outcome;
-use lumbar_fhir::rest::Target;
+use lumbar_fhir::rest::{Precondition, Target};
 use lumbar_fhir::{Issue, IssueType};
 
 use super::unit::Committed;
@@ -16,11 +16,11 @@ impl Facade {
         &self,
         resource_type: &str,
         target: &Target,
-        if_match: Option<i64>,
+        precondition: Option<&Precondition>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
         let mut unit = Unit::new(self);
-        let ids = unit.delete(resource_type, target, if_match).await?;
+        let ids = unit.delete(resource_type, target, precondition).await?;
         let committed = unit.commit().await?;
         self.deleted(resource_type, &ids, &committed, prefer).await
     }
@@ -62,25 +62,25 @@ impl Unit<'_> {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`Error::PreconditionFailed`] when `if_match` is not the current version, or when the
+    /// [`Error::PreconditionFailed`] when the resource does not stand as the client says, or when the
     /// condition finds more than one and only one may be deleted.
     pub(super) async fn delete(
         &mut self,
         resource_type: &str,
         target: &Target,
-        if_match: Option<i64>,
+        precondition: Option<&Precondition>,
     ) -> Result<Vec<String>, Error> {
         let ids = match target {
             Target::Id(id) => {
-                self.hold(resource_type, id, if_match).await?;
+                self.hold(resource_type, id, precondition).await?;
                 vec![id.clone()]
             }
             Target::Matching(parameters) => {
                 let ids = self.condemned(resource_type, parameters).await?;
                 // The condition stands for the version, unless the client names one as well.
-                if if_match.is_some() {
+                if precondition.is_some() {
                     for id in &ids {
-                        self.hold(resource_type, id, if_match).await?;
+                        self.hold(resource_type, id, precondition).await?;
                     }
                 }
                 ids

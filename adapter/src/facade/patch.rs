@@ -4,7 +4,7 @@
 //! a failing `test` among them, is a 422 (RFC 5789, 2.2), and so is one whose result is not valid.
 
 use lumbar_fhir::patch::Patch;
-use lumbar_fhir::rest::Target;
+use lumbar_fhir::rest::{Precondition, Target};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::{Error, Facade, Preferences, Reply, Unit};
@@ -15,12 +15,12 @@ impl Facade {
         resource_type: &str,
         target: &Target,
         patch: &Json,
-        if_match: Option<i64>,
+        precondition: Option<&Precondition>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
         let mut unit = Unit::new(self);
         let id = unit.one(resource_type, target).await?;
-        unit.hold(resource_type, &id, if_match).await?;
+        unit.hold(resource_type, &id, precondition).await?;
         let patched = unit.patched(resource_type, &id, patch).await?;
         unit.update(patched).await?;
         let committed = unit.commit().await?;

@@ -2,7 +2,7 @@
 //! <https://hl7.org/fhir/R4/http.html#update>.
 
 use lumbar_fhir::issue::operation_outcome;
-use lumbar_fhir::rest::{Target, is_id};
+use lumbar_fhir::rest::{Precondition, Target, is_id};
 use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::Stored;
 
@@ -14,14 +14,14 @@ impl Facade {
         &self,
         resource: &Json,
         target: &Target,
-        if_match: Option<i64>,
+        precondition: Option<&Precondition>,
         prefer: Preferences,
     ) -> Result<Reply, Error> {
         let mut unit = Unit::new(self);
         let resource = unit.aimed(resource, target).await?;
         let name = |member| resource.str_at(&[member]).unwrap_or_default().to_owned();
         let (resource_type, id) = (name("resourceType"), name("id"));
-        unit.hold(&resource_type, &id, if_match).await?;
+        unit.hold(&resource_type, &id, precondition).await?;
         let created = unit.update(resource).await?;
         let committed = unit.commit().await?;
         self.updated(&resource_type, &id, created, &committed, prefer).await
@@ -138,29 +138,42 @@ impl Unit<'_> {
         Ok(resource)
     }
 
-    /// Holds the version that the client names against the current one.
+    /// Looks whether a resource stands as the client says that it does.
     ///
     /// # Errors
-    /// [`Error::PreconditionFailed`] when it is another one; [`Error::PreconditionRequired`] when
-    /// the client names none and the service asks for it.
+    /// [`Error::PreconditionFailed`] when it does not; [`Error::PreconditionRequired`] when the
+    /// client says nothing and the service asks for it.
     pub(super) async fn hold(
         &mut self,
         resource_type: &str,
         id: &str,
-        if_match: Option<i64>,
+        precondition: Option<&Precondition>,
     ) -> Result<(), Error> {
         let current = self.version(resource_type, id).await?;
-        match (if_match, current.version) {
-            (Some(held), Some(version)) if held != version => {
-                let text = format!(
-                    "If-Match names version {held}, but the current version is {version}; read it and apply the change again."
-                );
-                Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)))
+        let failed =
+            |text: String| Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)));
+        match (precondition, current.version) {
+            (Some(Precondition::Versions(held)), Some(version)) if held.contains(&version) => {
+                Ok(())
             }
-            (Some(_), None) => {
-                let text = "If-Match names a version of a resource that does not exist.";
-                Err(Error::PreconditionFailed(Issue::error(IssueType::Conflict, text)))
+            (Some(Precondition::Versions(held)), Some(version)) => {
+                let named = match held.as_slice() {
+                    [held] => format!("names version {held}"),
+                    _ => "names other versions".to_owned(),
+                };
+                failed(format!(
+                    "If-Match {named}, but the current version is {version}; read it and apply the change again."
+                ))
             }
+            (Some(Precondition::Versions(_) | Precondition::Exists), None) => {
+                failed("If-Match names a version of a resource that does not exist.".to_owned())
+            }
+            (Some(Precondition::Exists), Some(_)) if !current.exists => {
+                failed(format!("If-Match is *, but {resource_type}/{id} was deleted."))
+            }
+            (Some(Precondition::Absent), Some(version)) if current.exists => failed(format!(
+                "If-None-Match is *, but {resource_type}/{id} is there as version {version}; to change it, send If-Match: W/\"{version}\"."
+            )),
             (None, Some(version)) if current.exists && self.facade().policy.require_if_match => {
                 Err(Error::precondition_required(resource_type, id, version))
             }

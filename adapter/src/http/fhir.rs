@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use axum::http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method as HttpMethod, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lumbar_fhir::format::xml;
@@ -51,8 +53,9 @@ async fn answer(
         method: Method::Get,
         path: path.to_owned(),
         query: query.to_owned(),
-        if_match: header(&parts.headers, &IF_MATCH).map(str::to_owned),
-        if_none_exist: header(&parts.headers, &IF_NONE_EXIST).map(str::to_owned),
+        if_match: list(&parts.headers, &IF_MATCH),
+        if_none_match: list(&parts.headers, &IF_NONE_MATCH),
+        if_none_exist: parts.headers.get(&IF_NONE_EXIST).map(text),
         body: None,
         form: None,
     };
@@ -79,7 +82,11 @@ async fn answer(
         }
     }
     let is_safe = matches!(request.method, Method::Get | Method::Head);
-    let interaction = rest::parse(&definitions, request)?;
+    let mut interaction = rest::parse(&definitions, request)?;
+    let is_content = !wanted.is_fhir && binary::is_read(&interaction);
+    if is_content {
+        binary::take_all(&mut interaction);
+    }
     let prefer = preferences(&parts.headers);
     let reply = app.facade.perform(&Caller::Open, &interaction, prefer).await?;
     if is_safe && is_held(&reply, &parts.headers) {
@@ -88,10 +95,7 @@ async fn answer(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    if !wanted.is_fhir
-        && binary::is_read(&interaction)
-        && let Some(mut response) = reply.body.as_deref().and_then(binary::content)
-    {
+    if is_content && let Some(mut response) = reply.body.as_deref().and_then(binary::content) {
         response::describe(&mut response, &reply);
         return Ok(response);
     }
@@ -118,19 +122,26 @@ fn take_body(
     bytes: &[u8],
     request: &mut rest::Request,
 ) -> Result<(), Error> {
-    let sent = sent(headers)?;
-    if binary::is_content(request.method, &request.path, sent) {
-        request.body = Some(binary::resource(headers, &request.path, bytes));
+    // What was packed must not be stored as if it were not.
+    if let Some(coding) = header(headers, &CONTENT_ENCODING)
+        && !coding.trim().eq_ignore_ascii_case("identity")
+    {
+        let text = "The Content-Encoding is not supported; send the body as it is, without one.";
+        return Err(Error::UnsupportedMediaType(Issue::error(IssueType::NotSupported, text)));
+    }
+    let sent = sent(headers);
+    if binary::takes_content(request.method, &request.path) {
+        request.body = Some(binary_body(app, headers, bytes, sent, &request.path)?);
         return Ok(());
     }
+    let sent = sent?;
     let is_patch = request.method == Method::Patch;
     let is_search = request.method == Method::Post
         && request.path.trim_end_matches('/').rsplit('/').next() == Some("_search");
     match sent {
-        Sent::Resource(Format::Xml, _) => {
-            request.body = Some(xml::parse(&app.facade.definitions(), bytes).map_err(no_xml)?);
+        Sent::Resource(format, _) if !is_search => {
+            request.body = Some(parse(app, format, bytes)?);
         }
-        Sent::Resource(Format::Json, _) => request.body = Some(parse_json(bytes)?),
         Sent::JsonPatch if is_patch => request.body = Some(parse_json(bytes)?),
         Sent::Form if is_search => {
             let text = std::str::from_utf8(bytes).map_err(|_| {
@@ -155,6 +166,26 @@ fn take_body(
     Ok(())
 }
 
+/// The Binary that a body is, or else the one that holds it: "the data is accepted as is ... except
+/// for the special case where the content is actually a Binary resource",
+/// <https://hl7.org/fhir/R4/binary.html#rest>.
+fn binary_body(
+    app: &App,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    sent: Result<Sent, Error>,
+    path: &str,
+) -> Result<Json, Error> {
+    if let Ok(Sent::Resource(format, is_fhir)) = sent {
+        match parse(app, format, bytes) {
+            Ok(body) if body.str_at(&["resourceType"]) == Some("Binary") => return Ok(body),
+            Err(error) if is_fhir && headers.contains_key(CONTENT_TYPE) => return Err(error),
+            _ => {}
+        }
+    }
+    binary::resource(headers, path, bytes)
+}
+
 /// Reads the body up to the configured size and time.
 async fn read_body(app: &App, body: Body) -> Result<Bytes, Error> {
     let limit = app.settings.max_body_bytes;
@@ -170,6 +201,16 @@ async fn read_body(app: &App, body: Body) -> Result<Bytes, Error> {
     }
 }
 
+fn parse(app: &App, format: Format, bytes: &[u8]) -> Result<Json, Error> {
+    match format {
+        Format::Json => parse_json(bytes),
+        Format::Xml => xml::parse(&app.facade.definitions(), bytes).map_err(|error| {
+            let text = format!("The body is not XML as FHIR uses it: {error}.");
+            unparseable(error.code, text, error.path)
+        }),
+    }
+}
+
 fn parse_json(bytes: &[u8]) -> Result<Json, Error> {
     Json::parse(bytes).map_err(|error| {
         let text = format!("The body is not JSON as FHIR uses it: {error}.");
@@ -177,9 +218,15 @@ fn parse_json(bytes: &[u8]) -> Result<Json, Error> {
     })
 }
 
-fn no_xml(error: xml::XmlError) -> Error {
-    let text = format!("The body is not XML as FHIR uses it: {error}.");
-    unparseable(error.code, text, error.path)
+/// A header whose lines are one list.
+fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<String> = headers.get_all(name).iter().map(text).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// A header that must not be passed over, whatever its bytes are, as it says when not to write.
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
 fn unparseable(code: IssueType, text: String, path: String) -> Error {

@@ -29,13 +29,16 @@ pub struct MediaType {
 }
 
 /// The first of each format is FHIR's own.
-static MEDIA_TYPES: [MediaType; 6] = [
+static MEDIA_TYPES: [MediaType; 8] = [
     media_type("application/fhir+json", "application/fhir+json; charset=utf-8", Format::Json),
     media_type("application/json", "application/json; charset=utf-8", Format::Json),
     media_type("text/json", "text/json; charset=utf-8", Format::Json),
     media_type("application/fhir+xml", "application/fhir+xml; charset=utf-8", Format::Xml),
     media_type("application/xml", "application/xml; charset=utf-8", Format::Xml),
     media_type("text/xml", "text/xml; charset=utf-8", Format::Xml),
+    // The names that DSTU2 had for FHIR's own.
+    media_type("application/json+fhir", "application/fhir+json; charset=utf-8", Format::Json),
+    media_type("application/xml+fhir", "application/fhir+xml; charset=utf-8", Format::Xml),
 ];
 
 const fn media_type(name: &'static str, content_type: &'static str, format: Format) -> MediaType {
@@ -78,7 +81,8 @@ impl Wanted {
         of_binary: bool,
     ) -> Result<Wanted, Error> {
         let parameter = |wanted: &str| {
-            let found = parameters.iter().find(|(name, _)| name == wanted);
+            let mut given = parameters.iter().filter(|(_, value)| !value.is_empty());
+            let found = given.find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.as_str())
         };
         let pretty = match parameter("_pretty") {
@@ -163,7 +167,7 @@ impl Range {
     }
 
     fn is_fhir(&self) -> bool {
-        matches!(self.name.as_str(), "application/fhir+json" | "application/fhir+xml") && self.is_r4
+        by_name(&self.name).is_some() && self.name.contains("fhir") && self.is_r4
     }
 }
 

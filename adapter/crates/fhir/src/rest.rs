@@ -29,6 +29,8 @@ pub struct Request {
     pub query: String,
     /// `If-Match`, as sent.
     pub if_match: Option<String>,
+    /// `If-None-Match`, as sent. Only an update looks at it here.
+    pub if_none_match: Option<String>,
     /// `If-None-Exist`, as sent.
     pub if_none_exist: Option<String>,
     /// The resource in the body.
@@ -47,6 +49,18 @@ pub enum Target {
     Id(String),
     /// The one, or those, that a search finds: <https://hl7.org/fhir/R4/http.html#cond-update>.
     Matching(Parameters),
+}
+
+/// How a resource must stand for a write to happen: RFC 9110, 13.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// `If-Match`: one of these versions is the current one. Entity tags that were not given here
+    /// name none.
+    Versions(Vec<i64>),
+    /// `If-Match: *`: it is there.
+    Exists,
+    /// `If-None-Match: *`: it is not there.
+    Absent,
 }
 
 /// What is asked for.
@@ -109,8 +123,8 @@ pub enum Interaction {
         resource: Json,
         /// Which resource it replaces.
         target: Target,
-        /// Version that must be the current one.
-        if_match: Option<i64>,
+        /// How it must stand for that to happen.
+        precondition: Option<Precondition>,
     },
     /// `PATCH [type]/[id]` or `PATCH [type]?…`.
     Patch {
@@ -120,8 +134,8 @@ pub enum Interaction {
         target: Target,
         /// A JSON Patch (an array), a FHIRPath Patch (Parameters), or a Binary that holds one.
         patch: Json,
-        /// Version that must be the current one.
-        if_match: Option<i64>,
+        /// How it must stand for that to happen.
+        precondition: Option<Precondition>,
     },
     /// `DELETE [type]/[id]` or `DELETE [type]?…`.
     Delete {
@@ -129,8 +143,8 @@ pub enum Interaction {
         resource_type: String,
         /// Which resource, or resources, are deleted.
         target: Target,
-        /// Version that must be the current one.
-        if_match: Option<i64>,
+        /// How it must stand for that to happen.
+        precondition: Option<Precondition>,
     },
     /// `POST` of a batch or transaction to the base.
     Bundle(Json),
@@ -170,28 +184,25 @@ pub enum Refusal {
 /// A [`Refusal`] that says what a client should do differently.
 pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction, Refusal> {
     let parameters = decode_pairs(&request.query)?;
-    let steps = request
-        .path
-        .split('/')
-        .filter(|step| !step.is_empty())
-        .map(|step| decode(step, false))
-        .collect::<Result<Vec<String>, Refusal>>()?;
+    let steps = decode_path(&request.path)?;
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-    if let [of, ..] = steps.as_slice()
-        && !of.starts_with(['$', '_'])
-        && *of != "metadata"
-        && !definitions.is_resource(of)
+    if let [first, below @ ..] = steps.as_slice()
+        && !definitions.is_resource(first)
     {
-        return Err(Refusal::NotFound(Issue::error(
-            IssueType::NotSupported,
-            format!(
-                "\"{}\" is not a resource type of FHIR R4; types are written as in Patient.",
-                shown(of)
-            ),
-        )));
-    }
-    if steps.len() > 1 && steps[0].starts_with('_') {
-        return Err(nothing_here());
+        let of_all =
+            matches!(*first, "metadata" | "_history" | "_search") || first.starts_with('$');
+        if !of_all && !first.starts_with('_') {
+            return Err(Refusal::NotFound(Issue::error(
+                IssueType::NotSupported,
+                format!(
+                    "\"{}\" is not a resource type of FHIR R4; types are written as in Patient.",
+                    shown(first)
+                ),
+            )));
+        }
+        if !of_all || !below.is_empty() {
+            return Err(nothing_here());
+        }
     }
     let get = matches!(request.method, Method::Get | Method::Head);
     match (steps.as_slice(), request.method) {
@@ -231,10 +242,7 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
         }
         ([of], Method::Post) => {
             let resource = typed_body(request.body, of)?;
-            let if_none_exist = request
-                .if_none_exist
-                .as_deref()
-                .map(|query| decode_pairs(query.split_once('?').map_or(query, |(_, query)| query)));
+            let if_none_exist = request.if_none_exist.as_deref().map(|text| criteria(text, of));
             Ok(Interaction::Create { resource, if_none_exist: if_none_exist.transpose()? })
         }
         ([of] | [of, _], Method::Put) => {
@@ -243,7 +251,13 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
             if let Target::Id(id) = &target {
                 same_id(&resource, of, id)?;
             }
-            Ok(Interaction::Update { resource, target, if_match: version_tag(request.if_match)? })
+            let precondition = match precondition(request.if_match)? {
+                None if request.if_none_match.is_some_and(|tags| tags.trim() == "*") => {
+                    Some(Precondition::Absent)
+                }
+                precondition => precondition,
+            };
+            Ok(Interaction::Update { resource, target, precondition })
         }
         ([of] | [of, _], Method::Patch) => Ok(Interaction::Patch {
             resource_type: (*of).into(),
@@ -254,19 +268,21 @@ pub fn parse(definitions: &Definitions, request: Request) -> Result<Interaction,
                     "The request has no body; send a JSON Patch or a Parameters resource.",
                 ))
             })?,
-            if_match: version_tag(request.if_match)?,
+            precondition: precondition(request.if_match)?,
         }),
         ([of] | [of, _], Method::Delete) => Ok(Interaction::Delete {
             resource_type: (*of).into(),
             target: target(&steps, parameters)?,
-            if_match: version_tag(request.if_match)?,
+            precondition: precondition(request.if_match)?,
         }),
         ([of, id], _) if get => {
             Ok(Interaction::Read { resource_type: (*of).into(), id: checked_id(id)?, parameters })
         }
         ([_, _], _) => Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "PUT", "PATCH", "DELETE"])),
-        (scope, _) if get => search(definitions, scope, parameters),
-        _ => Err(nothing_here()),
+        (scope, _) => match search(definitions, scope, parameters) {
+            Ok(_) if !get => Err(Refusal::MethodNotAllowed(&["GET", "HEAD"])),
+            result => result,
+        },
     }
 }
 
@@ -326,6 +342,14 @@ fn nothing_here() -> Refusal {
 pub fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+}
+
+/// The steps of a path without their percent-encoding.
+///
+/// # Errors
+/// As [`decode_pairs`].
+pub fn decode_path(path: &str) -> Result<Vec<String>, Refusal> {
+    path.split('/').filter(|step| !step.is_empty()).map(|step| decode(step, false)).collect()
 }
 
 /// Splits a query at `&` and takes the percent-encoding away; `+` is a blank.
@@ -402,16 +426,64 @@ fn checked_id(id: &str) -> Result<String, Refusal> {
     )))
 }
 
-fn version_tag(header: Option<String>) -> Result<Option<i64>, Refusal> {
-    let Some(header) = header else { return Ok(None) };
-    let tag = header.trim();
-    let version = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').parse();
-    version.map(Some).map_err(|_| {
-        Refusal::Invalid(Issue::error(
-            IssueType::Value,
-            "If-Match cannot be read; send the ETag of the version you hold, for example W/\"3\".",
-        ))
-    })
+/// Reads `If-None-Exist`: what stands behind the `?` of a search of the type, or all of that.
+fn criteria(text: &str, of: &str) -> Result<Parameters, Refusal> {
+    let (before, query) = match text.split_once('?') {
+        Some((before, query)) if !before.contains('=') => (before, query),
+        _ => ("", text),
+    };
+    let named = before.rsplit('/').next().unwrap_or_default();
+    if named.is_empty() || named == of {
+        return decode_pairs(query);
+    }
+    let text = format!(
+        "If-None-Exist searches for another type than the URL; send the parameters of a search for {of}, for example identifier=http://example.org/id|1."
+    );
+    Err(Refusal::Invalid(Issue::error(IssueType::Value, text)))
+}
+
+fn precondition(if_match: Option<String>) -> Result<Option<Precondition>, Refusal> {
+    match if_match.as_deref().map(str::trim) {
+        None => Ok(None),
+        Some("*") => Ok(Some(Precondition::Exists)),
+        Some(tags) => match versions(tags) {
+            Some(versions) => Ok(Some(Precondition::Versions(versions))),
+            None => Err(Refusal::Invalid(Issue::error(
+                IssueType::Value,
+                "If-Match cannot be read; send the ETag of the version you hold, for example W/\"3\".",
+            ))),
+        },
+    }
+}
+
+/// The versions that a list of entity tags names, as in `W/"3", W/"4"`. Much software leaves out the
+/// `W/`, and the quotes of a number.
+fn versions(tags: &str) -> Option<Vec<i64>> {
+    if tags.is_empty() {
+        return None;
+    }
+    let mut versions = Vec::new();
+    let mut rest = tags;
+    while !rest.is_empty() {
+        let tag = rest.strip_prefix("W/").unwrap_or(rest);
+        let after = match tag.strip_prefix('"') {
+            Some(opaque) => {
+                let (opaque, after) = opaque.split_once('"')?;
+                versions.extend(opaque.parse::<i64>().ok());
+                after
+            }
+            None => {
+                let (number, after) = tag.split_at(tag.find(',').unwrap_or(tag.len()));
+                versions.push(number.trim().parse().ok()?);
+                after
+            }
+        };
+        rest = after.trim_start();
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(',')?.trim_start();
+        }
+    }
+    Some(versions)
 }
 
 fn typed_body(body: Option<Json>, expected: &str) -> Result<Json, Refusal> {
@@ -466,7 +538,7 @@ fn operation(
     body: Option<Json>,
 ) -> Result<Interaction, Refusal> {
     if !matches!(method, Method::Get | Method::Head | Method::Post) {
-        return Err(Refusal::MethodNotAllowed(&["GET", "POST"]));
+        return Err(Refusal::MethodNotAllowed(&["GET", "HEAD", "POST"]));
     }
     let (resource_type, id, name) = match steps {
         [name] => (None, None, name),

@@ -1,6 +1,8 @@
 //! Terminology: the cases of `fixtures/terminology`, R4's own tables, and R4's own value sets
 //! against HL7's expansions of them.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panic")]
+
 #[path = "../examples/r4_terminology.rs"]
 mod generator;
 

@@ -1,5 +1,5 @@
-//! Batch: <https://hl7.org/fhir/R4/http.html#trules>. Each entry is a request of its own, done in
-//! the order in which they stand; what is wrong with one does not touch the others.
+//! Batch: <https://hl7.org/fhir/R4/http.html#trules>. Each entry is a request of its own; what
+//! is wrong with one does not touch the others. They are done in the order of a transaction.
 
 use lumbar_fhir::Json;
 
@@ -13,20 +13,34 @@ impl Facade {
         entries: &[Json],
         prefer: Preferences,
     ) -> Vec<Json> {
+        let mut order: Vec<(usize, &Json)> = entries.iter().enumerate().collect();
+        order.sort_by_key(|(_, entry)| turn(entry));
         let mut answers = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            answers.push(match self.entry(entry) {
+        for (index, entry) in order {
+            let answer = match self.entry(entry) {
                 Ok(entry) => {
                     // Boxed because a Bundle's entry is performed like any request.
                     let reply = Box::pin(self.perform(caller, &entry.interaction, prefer)).await;
                     match reply {
                         Ok(reply) => self.entry_answer(&entry, reply, prefer),
-                        Err(error) => error_answer(&error),
+                        Err(error) => error_answer(&of_entry(error, index)),
                     }
                 }
                 Err(error) => error_answer(&of_entry(error, index)),
-            });
+            };
+            answers.push((index, answer));
         }
-        answers
+        answers.sort_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}
+
+/// When an entry's turn is: deletes, creates, updates and patches, reads.
+fn turn(entry: &Json) -> u8 {
+    match entry.str_at(&["request", "method"]) {
+        Some("DELETE") => 0,
+        Some("POST") => 1,
+        Some("PUT" | "PATCH") => 2,
+        _ => 3,
     }
 }

@@ -39,8 +39,8 @@ pub(super) struct Rewrite {
 pub(super) enum To {
     /// A link to an entry; with `true` to the version that the transaction makes of it.
     Entry(usize, bool),
-    /// A link to what this search (`Type?…`) finds.
-    Search(String),
+    /// A link to what this search (`Type?…`) finds, and the element that it stands in.
+    Search(String, String),
     /// A narrative with its links.
     Narrative(String),
 }
@@ -161,7 +161,7 @@ impl<'a> Names<'a> {
                         link.text
                             .split_once('?')
                             .filter(|(of, _)| self.definitions.is_resource(of))
-                            .map(|_| To::Search(link.text.to_owned()))
+                            .map(|_| To::Search(link.text.to_owned(), place.expression()))
                     }
                 },
             };

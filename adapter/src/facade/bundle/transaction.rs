@@ -11,7 +11,7 @@ use lumbar_fhir::rest::{Interaction, Target, decode_pairs};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::links::{Names, Rewrite, To};
-use super::{Entry, Error, Facade, Preferences, Success, error_answer, of_entry};
+use super::{Entry, Error, Facade, Preferences, Success, each, error_answer, of_entry};
 use crate::facade::Reply;
 use crate::facade::unit::{Committed, Unit};
 use crate::security::Caller;
@@ -77,8 +77,8 @@ impl Facade {
         self.look_ahead(caller, &mut unit, &steps, prefer).await?;
         let committed = unit.commit().await?;
         let mut answers = Vec::with_capacity(steps.len());
-        for step in &steps {
-            answers.push(self.step_answer(caller, step, &committed, prefer).await?);
+        for (index, step) in steps.iter().enumerate() {
+            answers.push(self.step_answer(caller, index, step, &committed, prefer).await?);
         }
         Ok(answers)
     }
@@ -129,12 +129,13 @@ impl Facade {
             for Rewrite { path, to } in rewrites {
                 let text = match to {
                     To::Narrative(text) => text,
-                    To::Search(search) => match found.get(&search) {
+                    To::Search(search, place) => match found.get(&search) {
                         Some(reference) => String::clone(reference),
                         None => {
-                            let reference = only(unit, &search)
-                                .await
-                                .map_err(|error| of_entry(error, index))?;
+                            let reference = only(unit, &search).await.map_err(|error| {
+                                let error = each(error, &|issue| issue.at(place.as_str()));
+                                of_entry(error, index)
+                            })?;
                             found.insert(search, reference.clone());
                             reference
                         }
@@ -214,6 +215,7 @@ impl Facade {
     async fn step_answer(
         &self,
         caller: &Caller,
+        index: usize,
         step: &Step,
         committed: &Committed,
         prefer: Preferences,
@@ -224,7 +226,7 @@ impl Facade {
                 // Boxed because a Bundle's entry is performed like any request.
                 match Box::pin(self.perform(caller, &step.entry.interaction, prefer)).await {
                     Ok(reply) => reply,
-                    Err(error) => return Ok(error_answer(&error)),
+                    Err(error) => return Ok(error_answer(&of_entry(error, index))),
                 }
             }
             (Some(Phase::Delete), ids) => self.deleted(of, ids, committed, prefer).await?,
@@ -322,8 +324,8 @@ impl Step {
     ) -> Result<Option<Json>, Error> {
         let of = self.resource_type.clone();
         match &self.entry.interaction {
-            Interaction::Delete { target, if_match, .. } => {
-                self.ids = unit.delete(&of, target, *if_match).await?;
+            Interaction::Delete { target, precondition, .. } => {
+                self.ids = unit.delete(&of, target, precondition.as_ref()).await?;
                 self.claim(taken)?;
                 Ok(None)
             }
@@ -343,19 +345,19 @@ impl Step {
                 self.claim(taken)?;
                 Ok(Some(resource))
             }
-            Interaction::Update { resource, target, if_match } => {
+            Interaction::Update { resource, target, precondition } => {
                 let resource = unit.aimed(resource, target).await?;
                 let id = resource.str_at(&["id"]).unwrap_or_default().to_owned();
                 self.ids = vec![id.clone()];
                 self.claim(taken)?;
-                unit.hold(&of, &id, *if_match).await?;
+                unit.hold(&of, &id, precondition.as_ref()).await?;
                 Ok(Some(resource))
             }
-            Interaction::Patch { target, patch, if_match, .. } => {
+            Interaction::Patch { target, patch, precondition, .. } => {
                 let id = unit.one(&of, target).await?;
                 self.ids = vec![id.clone()];
                 self.claim(taken)?;
-                unit.hold(&of, &id, *if_match).await?;
+                unit.hold(&of, &id, precondition.as_ref()).await?;
                 unit.patched(&of, &id, patch).await.map(Some)
             }
             _ => Ok(None),
