@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::rest::Interaction;
-use lumbar_fhir::search::{self as search_language, Search};
+use lumbar_fhir::search::{self as search_language, Contained, Search};
 use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json, Severity};
 use lumbar_store::{Jobs, NewJob, Resources, Stored};
@@ -265,7 +265,7 @@ impl Facade {
     }
 
     /// Reads the parameters of a search.
-    async fn parse_search(
+    async fn parse_any_search(
         &self,
         resource_type: &str,
         parameters: &[(String, String)],
@@ -285,6 +285,20 @@ impl Facade {
         let expansions = self.expansions(needs).await;
         let reading = search_language::Reading { expansions: &expansions, ..reading };
         search_language::parse(reading, resource_type, parameters).map_err(Error::Unparseable)
+    }
+
+    /// Reads a search that looks at resources that stand for themselves only.
+    async fn parse_search(
+        &self,
+        resource_type: &str,
+        parameters: &[(String, String)],
+        strict: bool,
+    ) -> Result<Search, Error> {
+        let search = self.parse_any_search(resource_type, parameters, strict).await?;
+        match search.contained {
+            Contained::Without => Ok(search),
+            Contained::Only | Contained::Both => Err(search::no_contained()),
+        }
     }
 
     /// FHIR base URL without a slash at its end.

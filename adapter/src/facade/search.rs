@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lumbar_fhir::format::json::write_string;
 use lumbar_fhir::issue::operation_outcome;
 use lumbar_fhir::rest::encode_pairs;
-use lumbar_fhir::search::{Condition, Query, compartment};
+use lumbar_fhir::search::{Condition, Contained, Query, Search, Sort, compartment, within};
 use lumbar_fhir::{Issue, IssueType, Severity};
 use lumbar_store::{Bounds, Page, Stored, Total};
 
@@ -183,6 +183,15 @@ impl Facade {
                 types
             }
         };
+        if let (Some(of), None) = (scope.resource_type, scope.compartment) {
+            let Search { query, used, ignored, contained } =
+                self.parse_any_search(of, &parameters, strict).await?;
+            let queries = match contained {
+                Contained::Without => vec![query],
+                which => containers(definitions.resource_types(), query, which)?,
+            };
+            return Ok(Asked { queries, used, ignored });
+        }
         let mut asked = self.parse_all(&types, &parameters, strict).await?;
         asked.used.splice(0..0, named.iter().cloned());
         if let Some((of, id)) = scope.compartment {
@@ -255,6 +264,43 @@ impl Facade {
         let queries = searches.into_iter().map(|search| search.query).collect();
         Ok(Asked { queries, used, ignored })
     }
+}
+
+/// The queries that find what contains a resource of the type that a query asks for.
+fn containers<'t>(
+    types: impl Iterator<Item = &'t str>,
+    query: Query,
+    which: Contained,
+) -> Result<Vec<Query>, Error> {
+    let refused = |name: &str, text: &str| {
+        let issue = Issue::error(IssueType::NotSupported, text).at(format!("http.{name}"));
+        Error::Unparseable(vec![issue])
+    };
+    if query.sort.iter().any(|sort| !matches!(sort, Sort::Id(_) | Sort::LastUpdated(_))) {
+        let text = "What contains resources can be sorted by _id and _lastUpdated only, as in _sort=-_lastUpdated.";
+        return Err(refused("_sort", text));
+    }
+    let Some(within) = within(&query.resource_type, &query.condition) else {
+        let text = "Nothing refers to a contained resource from elsewhere; leave _has and _list out where _contained is true or both.";
+        return Err(refused("_contained", text));
+    };
+    let of = |name: &str| {
+        let mut all = Query { resource_type: name.to_owned(), ..query.clone() };
+        all.condition = match which {
+            Contained::Both if name == query.resource_type => {
+                Condition::Any(vec![query.condition.clone(), within.clone()])
+            }
+            _ => within.clone(),
+        };
+        all
+    };
+    Ok(types.map(of).collect())
+}
+
+/// Where contained resources are not looked at.
+pub(super) fn no_contained() -> Error {
+    let text = "Contained resources are looked at where resources of one type are searched, as in Medication?_contained=true; leave _contained out here.";
+    Error::Unparseable(vec![Issue::error(IssueType::NotSupported, text).at("http._contained")])
 }
 
 fn length(stored: &Stored) -> usize {

@@ -3,6 +3,7 @@
 //! each resource with rules of its own. Where R4 leaves something open, nothing is generated.
 
 mod generate;
+mod include;
 
 use std::collections::BTreeSet;
 
@@ -97,6 +98,18 @@ fn quantities<'j>(values: impl IntoIterator<Item = &'j Json>) -> Vec<Value> {
         })
     };
     values.into_iter().filter_map(quantity).collect()
+}
+
+/// The identifiers in references.
+fn identifiers(references: &[Json]) -> Vec<Value> {
+    let found = references.iter().filter_map(|reference| reference.get("identifier"));
+    found
+        .map(|identifier| Value::Token {
+            system: text(identifier, &["system"]),
+            code: text(identifier, &["value"]),
+            text: String::new(),
+        })
+        .collect()
 }
 
 /// What a parameter of a type looks at.
@@ -329,10 +342,79 @@ fn matches(value: &Value, modifier: &str, wanted: &str) -> bool {
     }
 }
 
+/// The parts of an item that a composite looks at together.
+fn pairs(resource: &Json, parameter: &str) -> Vec<(Vec<Value>, Vec<Value>)> {
+    let of = |item: &Json| (codings(item.get("code")), quantities(item.get("valueQuantity")));
+    match parameter {
+        "code-value-quantity" => vec![of(resource)],
+        "code-value-string" => {
+            vec![(codings(resource.get("code")), texts(resource.get("valueString")))]
+        }
+        "component-code-value-quantity" => resource.list("component").iter().map(of).collect(),
+        _ => [resource].into_iter().chain(resource.list("component")).map(of).collect(),
+    }
+}
+
+/// `a op v`, `not (…)`, and two of them with `and` or `or` between.
+fn filtered(resource: &Json, filter: &str) -> bool {
+    let holds_all = |filter: &str| filtered(resource, filter);
+    if let Some(inner) = filter.strip_prefix("not (").and_then(|rest| rest.strip_suffix(')')) {
+        return !holds_all(inner);
+    }
+    if let Some((one, other)) = filter.split_once(" and ") {
+        return holds_all(one) && holds_all(other);
+    }
+    if let Some((one, other)) = filter.split_once(" or ") {
+        return holds_all(one) || holds_all(other);
+    }
+    let [parameter, operator, wanted] = filter.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        panic!("the model does not know the filter {filter}")
+    };
+    values(resource, parameter).iter().any(|value| match value {
+        Value::Text(text) => match operator {
+            "eq" => fold(text) == fold(wanted),
+            "co" => fold(text).contains(&fold(wanted)),
+            _ => fold(text).starts_with(&fold(wanted)),
+        },
+        value => matches(value, "", &format!("{}{wanted}", operator.trim_start_matches("eq"))),
+    })
+}
+
+/// Whether a resource is where a search looks: `Type`, all, or a compartment.
+fn is_within(resource: &Json, scope: &str) -> bool {
+    let is_of = |of: &str| resource.str_at(&["resourceType"]) == Some(of);
+    match scope.split('/').collect::<Vec<_>>()[..] {
+        [of] => of.is_empty() || is_of(of),
+        [owner, id, of] => {
+            let owner = format!("{owner}/{id}");
+            let refers = |member| {
+                references(resource, member)
+                    .iter()
+                    .any(|value| matches!(value, Value::Reference(found) if *found == owner))
+            };
+            (of == "*" || is_of(of))
+                && (reference(resource) == owner
+                    || refers("subject")
+                    || refers("generalPractitioner"))
+        }
+        _ => panic!("the model does not know the scope {scope}"),
+    }
+}
+
 /// Whether a resource satisfies one parameter of a search.
 fn holds(world: &[Json], resource: &Json, name: &str, wanted: &str) -> bool {
-    if name == "_id" {
-        return wanted.split(',').any(|id| resource.str_at(&["id"]) == Some(id));
+    match name {
+        "_id" => return wanted.split(',').any(|id| resource.str_at(&["id"]) == Some(id)),
+        "_type" => {
+            return wanted.split(',').any(|of| resource.str_at(&["resourceType"]) == Some(of));
+        }
+        "_filter" => return filtered(resource, wanted),
+        // All were written just now.
+        "_lastUpdated" => {
+            let now = Timestamp::now().as_microsecond();
+            return matches(&Value::Date(now, now), "", wanted);
+        }
+        _ => {}
     }
     let refers = |from: &Json, parameter: &str, to: &Json| {
         let target = reference(to);
@@ -359,7 +441,16 @@ fn holds(world: &[Json], resource: &Json, name: &str, wanted: &str) -> bool {
         });
     }
     let (parameter, modifier) = name.split_once(':').unwrap_or((name, ""));
-    let found = values(resource, parameter);
+    if let Some((first, second)) = wanted.split_once('$') {
+        let any = |values: &[Value], wanted| values.iter().any(|value| matches(value, "", wanted));
+        return pairs(resource, parameter)
+            .iter()
+            .any(|(firsts, seconds)| any(firsts, first) && any(seconds, second));
+    }
+    let found = match modifier {
+        "identifier" => identifiers(resource.list(parameter)),
+        _ => values(resource, parameter),
+    };
     if modifier == "missing" {
         return found.is_empty() == (wanted == "true");
     }
@@ -405,20 +496,20 @@ async fn check(app: &TestApp, world: &[Json], searches: &[Search]) -> Result<(),
         "entry": (world.iter().map(entry).collect::<Vec<Json>>())
     });
     app.post("", &bundle).await.is(200);
-    for (of, pairs, sort, count) in searches {
+    for Search { scope, pairs, includes, sort, count } in searches {
         let holds = |resource: &Json| {
-            resource.str_at(&["resourceType"]) == Some(of)
+            is_within(resource, scope)
                 && pairs.iter().all(|(name, value)| holds(world, resource, name, value))
         };
         let expected: BTreeSet<String> =
             world.iter().filter(|resource| holds(resource)).map(reference).collect();
-        let mut query = pairs.clone();
+        let mut query = [pairs.as_slice(), includes.as_slice()].concat();
         if let Some(sort) = sort {
             query.push(("_sort".to_owned(), (*sort).to_owned()));
         }
         query.push(("_count".to_owned(), count.to_string()));
         query.push(("_total".to_owned(), "accurate".to_owned()));
-        let first = format!("{of}?{}", encode_pairs(&query));
+        let first = format!("{scope}?{}", encode_pairs(&query));
         let mut found = Vec::new();
         let mut next = Some(first.clone());
         while let Some(url) = next {
@@ -435,9 +526,20 @@ async fn check(app: &TestApp, world: &[Json], searches: &[Search]) -> Result<(),
                 first,
                 app.database
             );
-            found.extend(
-                page.list("entry").iter().map(|entry| entry.get("resource").unwrap().clone()),
-            );
+            let of_mode = |mode: &str| {
+                let entries = page.list("entry").iter();
+                let entries =
+                    entries.filter(move |entry| entry.str_at(&["search", "mode"]) == Some(mode));
+                entries.map(|entry| entry.get("resource").unwrap().clone()).collect::<Vec<_>>()
+            };
+            let matches = of_mode("match");
+            let included: Vec<String> = of_mode("include").iter().map(reference).collect();
+            let around: Vec<String> =
+                include::included(world, &matches, includes).into_iter().collect();
+            let mut in_order = included.clone();
+            in_order.sort();
+            prop_assert_eq!(in_order, around, "included by {} on {}", url, app.database);
+            found.extend(matches);
             next = link(&page, "next").map(|url| below_base(&url));
         }
         let names: BTreeSet<String> = found.iter().map(reference).collect();

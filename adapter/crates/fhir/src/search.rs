@@ -8,6 +8,7 @@
 mod compartment;
 mod composite;
 mod condition;
+mod contained;
 mod date;
 mod escape;
 mod expansion;
@@ -32,6 +33,7 @@ pub(crate) use composite::is_offered;
 pub use condition::{
     Bound, Condition, Direction, IndexRow, IndexValue, ParameterKey, Pattern, Query, Sort,
 };
+pub use contained::{Contained, within};
 pub use expansion::{Expansions, Need, SystemCode};
 pub use fingerprint::{Fingerprints, INDEX_FORM};
 pub use index::index;

@@ -158,9 +158,9 @@ fn observation() -> impl Strategy<Value = Json> {
         when("effective"),
         value,
         components,
-        proptest::option::of(coding()),
+        (proptest::option::of(coding()), proptest::option::of((one(SYSTEMS), one(CODES)))),
     )
-        .prop_map(|(patient, codes, when, value, components, tag)| {
+        .prop_map(|(patient, codes, when, value, components, (tag, performer))| {
             let mut resource = json!({
                 "resourceType": "Observation", "status": "final", "code": {"coding": (codes)}
             });
@@ -176,6 +176,13 @@ fn observation() -> impl Strategy<Value = Json> {
                     "component",
                     json!({"code": {"coding": [(code)]}, "valueQuantity": (value)}),
                 );
+            }
+            if let Some((system, value)) = performer {
+                let mut identifier = json!({"value": (value)});
+                if !system.is_empty() {
+                    identifier.set("system", system);
+                }
+                resource.set("performer", json!([{"identifier": (identifier)}]));
             }
             if let Some(tag) = tag {
                 resource.set("meta", json!({"tag": [(tag)]}));
@@ -240,8 +247,17 @@ pub(super) fn world() -> impl Strategy<Value = World> {
 
 /// A parameter and its value.
 pub(super) type Pair = (String, String);
-/// Type, parameters, `_sort` and `_count`.
-pub(super) type Search = (&'static str, Vec<Pair>, Option<&'static str>, usize);
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    /// `Type`, nothing for all types, or `Type/id/Type` and `Type/id/*` for a compartment.
+    pub(super) scope: String,
+    pub(super) pairs: Vec<Pair>,
+    /// `_include` and `_revinclude`.
+    pub(super) includes: Vec<Pair>,
+    pub(super) sort: Option<&'static str>,
+    pub(super) count: usize,
+}
 
 fn pair(name: &'static str, value: impl Strategy<Value = String>) -> impl Strategy<Value = Pair> {
     value.prop_map(move |value| (name.to_owned(), value))
@@ -293,6 +309,47 @@ fn truth() -> impl Strategy<Value = String> {
     one(&["true", "false"])
 }
 
+/// `token$amount`; a composite takes no `system|`, and `ne` of several is open.
+fn token_and_amount() -> impl Strategy<Value = String> {
+    let both = (token(), amount())
+        .prop_filter("open", |(token, amount)| !token.ends_with('|') && !amount.starts_with("ne"));
+    both.prop_map(|(token, amount)| format!("{token}${amount}"))
+}
+
+/// A `_filter` for patients.
+fn filter() -> impl Strategy<Value = String> {
+    let comparison = || {
+        let name = (one(&["family", "given"]), one(&["eq", "co", "sw"]));
+        prop_oneof![
+            (name, prop_oneof![one(FAMILIES), one(GIVENS)])
+                .prop_map(|((code, operator), text)| format!("{code} {operator} {text}")),
+            one(&["male", "female"]).prop_map(|code| format!("gender eq {code}")),
+            (one(&["eq", "gt", "lt", "ge", "le", "sa", "eb"]), one(&DATES[..5]))
+                .prop_map(|(operator, date)| format!("birthdate {operator} {date}")),
+        ]
+    };
+    (comparison(), comparison(), 0..4).prop_map(|(one, other, form)| match form {
+        0 => one,
+        1 => format!("{one} and {other}"),
+        2 => format!("{one} or {other}"),
+        _ => format!("not ({one} or {other})"),
+    })
+}
+
+/// What each resource has.
+fn common_pairs() -> BoxedStrategy<Pair> {
+    let when = prefixed(one(&["2020", "2020-06-01T10:00:00Z", "2199-12"]));
+    prop_oneof![
+        pair("_id", alternatives(one(PEOPLE))),
+        modified("_tag", &["", ":not", ":missing"], one(CODES)).prop_map(|(name, value)| {
+            let value = if name.ends_with("missing") { "true".to_owned() } else { value };
+            (name, value)
+        }),
+        pair("_lastUpdated", when),
+    ]
+    .boxed()
+}
+
 fn person_pairs() -> BoxedStrategy<Pair> {
     let part = || one(&["m", "Mu", "mü", "OSE", "an", "e", "É", "Ana", "Béla", "b"]);
     prop_oneof![
@@ -319,7 +376,19 @@ fn patient_pairs() -> BoxedStrategy<Pair> {
         pair("general-practitioner:missing", truth()),
         pair("_has:Observation:subject:code", token()),
         pair("_has:Observation:patient:date", prefixed(one(DATES))),
-        pair("_id", alternatives(one(PEOPLE))),
+        pair("_has:Observation:subject:code-value-quantity", token_and_amount()),
+        common_pairs(),
+        pair("_filter", filter()),
+    ]
+    .boxed()
+}
+
+fn practitioner_pairs() -> BoxedStrategy<Pair> {
+    prop_oneof![
+        person_pairs(),
+        pair("_has:Patient:general-practitioner:family", one(FAMILIES)),
+        pair("_has:Patient:general-practitioner:_has:Observation:subject:code", token()),
+        pair("_has:Patient:general-practitioner:_has:RiskAssessment:patient:date", one(DATES)),
     ]
     .boxed()
 }
@@ -344,20 +413,87 @@ fn observation_pairs() -> BoxedStrategy<Pair> {
         modified("subject:Patient.family", &["", ":contains"], one(FAMILIES)),
         pair("patient.general-practitioner.given", one(GIVENS)),
         pair("subject.birthdate", prefixed(one(&DATES[..5]))),
+        pair("code-value-quantity", token_and_amount()),
+        pair("component-code-value-quantity", token_and_amount()),
+        pair("combo-code-value-quantity", token_and_amount()),
+        pair(
+            "code-value-string",
+            (one(CODES), one(GIVENS)).prop_map(|(code, text)| format!("{code}${text}"))
+        ),
+        pair("performer:identifier", token()),
+        common_pairs(),
     ]
     .boxed()
 }
 
-/// A type and a search for it.
+const TO_PATIENT: &[(&str, &str)] = &[
+    ("_include", "Observation:subject"),
+    ("_include", "Observation:patient"),
+    ("_include", "Observation:subject:Patient"),
+    ("_include", "Observation:subject:Group"),
+    ("_include", "Observation:*"),
+    ("_include:iterate", "Patient:general-practitioner"),
+    ("_revinclude:iterate", "RiskAssessment:subject:Patient"),
+];
+const FROM_PATIENT: &[(&str, &str)] = &[
+    ("_include", "Patient:general-practitioner"),
+    ("_include", "Patient:*"),
+    ("_revinclude", "Observation:subject"),
+    ("_revinclude", "RiskAssessment:*"),
+    ("_revinclude", "QuestionnaireResponse:subject:Patient"),
+    ("_revinclude:iterate", "Patient:general-practitioner:Practitioner"),
+];
+
+/// A search, of a type or more.
 pub(super) fn search() -> impl Strategy<Value = Search> {
-    let of = |of: &'static str, pair: BoxedStrategy<Pair>, sorts: &'static [&'static str]| {
+    fn of(
+        scope: impl Strategy<Value = String> + 'static,
+        pair: BoxedStrategy<Pair>,
+        includes: &'static [(&'static str, &'static str)],
+        sorts: &'static [&'static str],
+    ) -> BoxedStrategy<Search> {
+        let include = proptest::sample::subsequence(includes, 0..=includes.len().min(3));
         let sort = proptest::option::of(select(sorts));
-        (Just(of), proptest::collection::vec(pair, 0..4), sort, 1..6_usize)
+        (scope, proptest::collection::vec(pair, 0..4), include, sort, 1..6_usize)
+            .prop_map(|(scope, pairs, includes, sort, count)| {
+                let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+                let includes = includes.into_iter().map(owned).collect();
+                Search { scope, pairs, includes, sort, count }
+            })
+            .boxed()
+    }
+    fn of_type(
+        name: &'static str,
+        pair: BoxedStrategy<Pair>,
+        includes: &'static [(&'static str, &'static str)],
+        sorts: &'static [&'static str],
+    ) -> BoxedStrategy<Search> {
+        of(Just(name.to_owned()), pair, includes, sorts)
+    }
+    fn of_types(
+        names: &'static str,
+        pair: BoxedStrategy<Pair>,
+        includes: &'static [(&'static str, &'static str)],
+    ) -> BoxedStrategy<Search> {
+        let add = move |mut search: Search| {
+            search.pairs.insert(0, ("_type".to_owned(), names.to_owned()));
+            search
+        };
+        of(Just(String::new()), pair, includes, &["_id", "-_id"]).prop_map(add).boxed()
+    }
+    let within = |owner: &'static str, of: &'static str| {
+        one(PEOPLE).prop_map(move |id| format!("{owner}/{id}/{of}"))
     };
     let risk = prop_oneof![
         pair("probability", alternatives(prefixed(one(NUMBERS)))),
         pair("date", prefixed(one(DATES))),
         pair("patient", to_patient()),
+    ];
+    let both = prop_oneof![
+        pair("date", prefixed(one(DATES))),
+        pair("patient", to_patient()),
+        pair("patient.family", one(FAMILIES)),
+        common_pairs(),
     ];
     let uris = modified("url", &["", ":below", ":above"], one(&URIS[..4]));
     let forms = prop_oneof![
@@ -365,12 +501,21 @@ pub(super) fn search() -> impl Strategy<Value = Search> {
         pair("authored", prefixed(one(DATES))),
         pair("subject", to_patient()),
     ];
+    let people = &["family", "-family", "birthdate", "-birthdate", "_id", "-_id"];
+    let observations = &["date", "-date", "value-quantity", "-value-quantity", "-_id"];
     prop_oneof![
-        3 => of("Patient", patient_pairs(), &["family", "-family", "birthdate", "-birthdate", "_id", "-_id"]),
-        1 => of("Practitioner", person_pairs(), &["family", "-_lastUpdated"]),
-        6 => of("Observation", observation_pairs(), &["date", "-date", "value-quantity", "-value-quantity", "-_id"]),
-        2 => of("RiskAssessment", risk.boxed(), &["probability", "-probability", "date"]),
-        1 => of("ValueSet", uris.boxed(), &["_id"]),
-        1 => of("QuestionnaireResponse", forms.boxed(), &["authored", "-authored"]),
+        3 => of_type("Patient", patient_pairs(), FROM_PATIENT, people),
+        1 => of_type("Practitioner", practitioner_pairs(), &[], &["family", "-_lastUpdated"]),
+        6 => of_type("Observation", observation_pairs(), TO_PATIENT, observations),
+        2 => of_type("RiskAssessment", risk.boxed(), &[], &["probability", "-probability", "date"]),
+        1 => of_type("ValueSet", uris.boxed(), &[], &["_id"]),
+        1 => of_type("QuestionnaireResponse", forms.boxed(), &[], &["authored", "-authored"]),
+        1 => of_types("Practitioner,Patient", person_pairs(), FROM_PATIENT),
+        1 => of_types("Observation,RiskAssessment", both.boxed(), TO_PATIENT),
+        1 => of_types("Observation,Patient,Practitioner", common_pairs(), TO_PATIENT),
+        2 => of(within("Patient", "Observation"), observation_pairs(), TO_PATIENT, observations),
+        1 => of(within("Patient", "*"), common_pairs(), FROM_PATIENT, &["_id", "-_id"]),
+        1 => of(within("Practitioner", "Patient"), patient_pairs(), FROM_PATIENT, people),
+        1 => of(within("Practitioner", "*"), common_pairs(), &[], &["_id"]),
     ]
 }

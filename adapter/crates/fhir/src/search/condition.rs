@@ -17,7 +17,8 @@
 //!
 //! A parameter whose value is there without a key (a concept of words only) has the empty key.
 //! What modifiers look for is indexed under codes of its own: `code:text`, `code:of-type`,
-//! `code:identifier`, `code:canonical` (quantities in base units), `near:longitude`.
+//! `code:identifier`, `code:canonical` (quantities in base units), `near:longitude`; what is
+//! contained, under `#Type.place.code`.
 
 use crate::datetime::Micros;
 

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::definitions::Definitions;
 
 /// Changes with the form of the index rows: of keys, of intervals, of what is indexed at all.
-pub const INDEX_FORM: u32 = 1;
+pub const INDEX_FORM: u32 = 2;
 
 /// A number for each search parameter of a type, by its code. It follows from what the rows of the
 /// index follow from.

@@ -11,12 +11,28 @@ use crate::path::{Context, Value};
 
 use super::condition::{IndexRow, IndexValue};
 use super::near::{LONGITUDE, position};
-use super::{composite, date, quantity, reference, string, token, uri};
+use super::{composite, contained, date, quantity, reference, string, token, uri};
 
 /// All index rows of `resource`, in order and without repeats. `base` is the service's own FHIR
 /// base URL, so that absolute references to it equal relative ones. A parameter whose expression
 /// fails on this resource has no rows.
 pub fn index(definitions: &Definitions, base: &str, resource: &Json) -> Vec<IndexRow> {
+    let mut rows = own(definitions, base, resource, |_| true);
+    rows.extend(contained::rows(definitions, resource, |inner| {
+        own(definitions, base, inner, contained::is_indexed)
+    }));
+    rows.sort_by(order);
+    rows.dedup();
+    rows
+}
+
+/// The rows of a resource itself, by some of the parameters.
+fn own(
+    definitions: &Definitions,
+    base: &str,
+    resource: &Json,
+    is_wanted: impl Fn(&SearchParameter) -> bool,
+) -> Vec<IndexRow> {
     let Some(resource_type) = resource.str_at(&["resourceType"]) else { return Vec::new() };
     let focus = [Value::node(resource)];
     let context = Context {
@@ -27,7 +43,7 @@ pub fn index(definitions: &Definitions, base: &str, resource: &Json) -> Vec<Inde
         resolve: None,
     };
     let mut rows = Rows { base, code: "", rows: Vec::new() };
-    for parameter in definitions.search_parameters(resource_type) {
+    for parameter in definitions.search_parameters(resource_type).filter(|one| is_wanted(one)) {
         // These two have columns of their own.
         if matches!(parameter.code.as_str(), "_id" | "_lastUpdated") {
             continue;
@@ -50,10 +66,7 @@ pub fn index(definitions: &Definitions, base: &str, resource: &Json) -> Vec<Inde
             rows.key(String::new());
         }
     }
-    let mut rows = rows.rows;
-    rows.sort_by(order);
-    rows.dedup();
-    rows
+    rows.rows
 }
 
 /// Whether it is more than the id or extensions of a primitive.

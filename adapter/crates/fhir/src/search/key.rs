@@ -1,5 +1,7 @@
 //! The text forms under which values are indexed and looked for; see [`Condition`](super::Condition).
 
+use std::borrow::Cow;
+
 use rust_decimal::Decimal;
 use unicode_normalization::UnicodeNormalization;
 
@@ -117,13 +119,20 @@ impl Number {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
             None => (text, 0),
         };
+        // Decimal knows more forms, such as 1_000.
+        let digits = mantissa.strip_prefix('-').unwrap_or(mantissa);
+        if !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return None;
+        }
+        // An exponent above zero says one digit less: 1e2 is known to tens.
+        let lost = if exponent > 0 { 2 } else { 1 };
+        let (mantissa, shift) = shortened(mantissa, digits);
+        let exponent = exponent.checked_add(shift)?;
         if !(-300..=300).contains(&exponent) {
             return None;
         }
-        // Decimal refuses what is no plain number, such as "inf" or "0x1".
-        let plain = Decimal::from_str_exact(mantissa).ok()?;
-        // An exponent above zero says one digit less: 1e2 is known to tens.
-        let places = plain.scale() + if exponent > 0 { 2 } else { 1 };
+        let plain = Decimal::from_str_exact(&mantissa).ok()?;
+        let places = plain.scale() + lost;
         let half = Decimal::try_new(5, places).ok()?;
         // Decimal, because 5.4 - 0.05 is more than 5.35 in binary.
         let float = |value: Decimal| {
@@ -138,6 +147,33 @@ impl Number {
         // Of more digits than a double holds the interval would be empty.
         Some(Number { value, interval: (from, to.max(value.next_up())) })
     }
+}
+
+/// Most digits that are looked at: more than a double can tell apart, and few enough to be
+/// multiplied.
+const MAX_DIGITS: usize = 20;
+
+/// A number of many digits as one of few, and the exponent that belongs to it.
+fn shortened<'t>(number: &'t str, digits: &str) -> (Cow<'t, str>, i32) {
+    if digits.len() <= MAX_DIGITS {
+        return (Cow::Borrowed(number), 0);
+    }
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_start_matches('0');
+    let (first, rest) = match significant.split_at_checked(1) {
+        Some((first, rest)) => (first, rest.get(..MAX_DIGITS).unwrap_or(rest)),
+        None => ("0", all.get(..MAX_DIGITS).unwrap_or_default()),
+    };
+    let sign = if number.starts_with('-') { "-" } else { "" };
+    let point = if rest.is_empty() { "" } else { "." };
+    // Beyond what an exponent can be, the caller refuses it.
+    let place = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+    let exponent = match first {
+        "0" => 0,
+        _ => place(whole.len()).saturating_sub(place(all.len() - significant.len() + 1)),
+    };
+    (Cow::Owned(format!("{sign}{first}{point}{rest}")), exponent)
 }
 
 #[cfg(test)]
@@ -167,7 +203,22 @@ mod tests {
         assert_eq!(interval("1.5e-3"), (0.00145, 0.00155));
         let milligrams = Number::scaled("5.4", Decimal::try_new(1, 3).unwrap()).unwrap();
         assert_eq!((milligrams.value, milligrams.interval), (0.0054, (0.00535, 0.00545)));
-        assert_eq!(Number::parse("abc"), None);
+        assert_eq!(interval("-5"), (-5.5, -4.5));
+        for no in ["abc", "1_000", "+5", "", "-", ".", "1.2.3", "--1", "1e", "1e5.0", "1e-400"] {
+            assert_eq!(Number::parse(no), None, "{no}");
+        }
+        for (long, value) in [
+            ("0.00000000000000000000000000000000000000000000000002", 2e-50),
+            ("-123456789012345678901234567890.123456789", -1.234_567_890_123_456_8e29),
+            ("1000000000000000000000000000000000", 1e33),
+            ("0.0000000000000000000000000000000000", 0.0),
+            ("0.10000000000000000000000000000000000001e1", 1.0),
+        ] {
+            let Number { value: read, interval: (low, high) } = Number::parse(long).unwrap();
+            assert_eq!(read, value, "{long}");
+            assert!(low <= value && value < high, "{long}: {low} {high}");
+        }
+        assert_eq!(interval("0.00000000000000000000000000000000000000000000000002").0, 1.5e-50);
         assert_eq!(Number::parse("1e999"), None);
         assert_eq!(Number::parse("inf"), None);
     }

@@ -11,6 +11,7 @@ use crate::definitions::{Definitions, SearchKind, SearchParameter};
 use crate::{Issue, IssueType, Severity};
 
 use super::condition::{Condition, Direction, Query, Sort};
+use super::contained::{self, Contained};
 use super::escape::{split, unescape};
 use super::expansion::{Expansions, Need, SystemCode};
 use super::fault::Fault;
@@ -76,6 +77,10 @@ pub struct Reading<'a> {
 const SHAPING: [&str; 6] =
     ["_include", "_revinclude", "_summary", "_elements", "_format", "_pretty"];
 
+/// Parameters that say something about the whole answer, so that two of them would contradict each
+/// other.
+const ONCE: [&str; 5] = ["_count", "_sort", "_total", "_contained", "_containedType"];
+
 /// A search that has been read.
 #[derive(Clone, Debug)]
 pub struct Search {
@@ -85,6 +90,8 @@ pub struct Search {
     pub used: Vec<(String, String)>,
     /// What was ignored, and why (severity warning).
     pub ignored: Vec<Issue>,
+    /// Whether contained resources are looked at, too; the query is about those that are not.
+    pub contained: Contained,
 }
 
 /// What must be known of terminology to read a search: to be handed in as
@@ -182,6 +189,8 @@ pub(super) struct Reader<'a> {
     pub(super) now: Option<Micros>,
     strict: bool,
     expansions: &'a Expansions,
+    /// Whether contained resources are looked at.
+    contained: Cell<bool>,
     /// How many parameters have been looked up.
     steps: Cell<usize>,
     /// Where needs are noted when they are what is looked for.
@@ -191,8 +200,8 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(reading: Reading<'a>) -> Reader<'a> {
         let Reading { definitions, base, strict, limits, expansions, now } = reading;
-        let steps = Cell::new(0);
-        Reader { definitions, base, limits, now, strict, expansions, steps, noted: None }
+        let (steps, contained) = (Cell::new(0), Cell::new(false));
+        Reader { definitions, base, limits, now, strict, expansions, contained, steps, noted: None }
     }
 
     fn search(
@@ -211,7 +220,9 @@ impl<'a> Reader<'a> {
             },
             used: Vec::new(),
             ignored: Vec::new(),
+            contained: Contained::asked(parameters),
         };
+        self.contained.set(search.contained != Contained::Without);
         let limit = self.limits.max_parameters;
         if parameters.len() > limit {
             let text = format!(
@@ -224,6 +235,13 @@ impl<'a> Reader<'a> {
         let mut issues = Vec::new();
         for (name, value) in parameters {
             if value.is_empty() {
+                continue;
+            }
+            if ONCE.contains(&name.as_str()) && search.used.iter().any(|(used, _)| used == name) {
+                let text = format!(
+                    "The search parameter {name} is given more than once; give one value, as in _count=50 or _sort=-date,status."
+                );
+                issues.push(named(Issue::error(IssueType::Value, text), name));
                 continue;
             }
             match self.parameter_of(&mut search.query, name, value) {
@@ -267,16 +285,16 @@ impl<'a> Reader<'a> {
                 _ => return Err(Fault::expected(name, "none, estimate or accurate")),
             },
             "_cursor" => query.cursor = Some(value.to_owned()),
-            "_contained" => match value {
-                "false" => {}
-                "true" | "both" => {
-                    return Err(Fault::unsupported("Contained resources are found by what contains them, not by themselves; leave _contained out or use _contained=false.".to_owned(),
+            "_contained" if matches!(value, "true" | "false" | "both") => {}
+            "_contained" => return Err(Fault::expected(name, "true, false or both")),
+            "_containedType" => match value {
+                "container" => {}
+                "contained" if !self.contained.get() => {}
+                "contained" => {
+                    return Err(Fault::unsupported(
+                        "What is contained is given with what contains it; leave _containedType out or use _containedType=container.".to_owned(),
                     ));
                 }
-                _ => return Err(Fault::expected(name, "false")),
-            },
-            "_containedType" => match value {
-                "container" | "contained" => {}
                 _ => return Err(Fault::expected(name, "container or contained")),
             },
             "_filter" => return self.filter(&query.resource_type, value).map(Some),
@@ -291,10 +309,11 @@ impl<'a> Reader<'a> {
     }
 
     fn count(&self, value: &str, query: &mut Query) -> Result<(), Fault> {
-        let count: usize = value
-            .parse()
-            .map_err(|_| Fault::expected("_count", "a whole number from 0, as in _count=50"))?;
-        query.count = count.min(self.limits.max_count);
+        if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Fault::expected("_count", "a whole number from 0, as in _count=50"));
+        }
+        // What is too large to be read is above the limit.
+        query.count = value.parse().unwrap_or(usize::MAX).min(self.limits.max_count);
         Ok(())
     }
 
@@ -391,6 +410,10 @@ impl<'a> Reader<'a> {
         }
         let parameter = self.parameter(resource_type, code)?;
         let asked = Asked { name, resource_type, parameter, modifier };
+        let is_first = depth == self.limits.max_chain;
+        if is_first && self.contained.get() && !contained::is_indexed(parameter) {
+            return Err(asked.unsupported("contained resources are found by R4's parameters only"));
+        }
         match test {
             Test::Compare(operator, value) if modifier.is_none() => {
                 self.compared(&asked, operator, value)
@@ -564,7 +587,13 @@ impl<'a> Reader<'a> {
         match self.expansions.get(&need) {
             Some(Ok(codes)) => Ok(codes),
             Some(Err(issue)) => Err(Fault::Value(issue.clone())),
-            None => Err(asked.unsupported("no terminology is at hand; name the codes one by one")),
+            None => Err(Fault::Value(Issue::error(
+                IssueType::NotFound,
+                format!(
+                    "The search parameter {}: no terminology is at hand; name the codes one by one.",
+                    asked.name
+                ),
+            ))),
         }
     }
 }
