@@ -54,12 +54,22 @@ impl Hosts {
         }
         match address {
             IpAddr::V4(address) => allow_v4(address),
-            IpAddr::V6(address) => match address.to_ipv4_mapped() {
-                Some(address) => allow_v4(address),
-                None => allow_v6(address),
-            },
+            IpAddr::V6(address) => allow_v6(address) && embedded(address).is_none_or(allow_v4),
         }
     }
+}
+
+/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291), translated
+/// (RFC 6052) or by 6to4 (RFC 3056).
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
+        // Without those that are IPv6's own, such as ::1.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 fn allow_v4(address: Ipv4Addr) -> bool {
@@ -118,6 +128,10 @@ mod tests {
             ("http://2852039166/", false),
             ("http://0xa9fea9fe/", false),
             ("http://[::ffff:169.254.169.254]/", false),
+            ("http://[::169.254.169.254]/", false),
+            ("http://[64:ff9b::a9fe:a9fe]/", false),
+            ("http://[64:ff9b::808:808]/", true),
+            ("http://[2002:a9fe:a9fe::]/", false),
             ("http://[fe80::1]/", false),
             ("http://[fd00:ec2::254]/", false),
             ("http://0.0.0.0/", false),

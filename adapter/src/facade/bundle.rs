@@ -164,6 +164,43 @@ impl Facade {
     }
 }
 
+/// How many bytes the answers of a Bundle's entries may have together. They are counted when they
+/// are there, so the last one may reach beyond.
+struct Room {
+    most: usize,
+    left: usize,
+}
+
+impl Room {
+    fn new(most: usize) -> Room {
+        Room { most, left: most }
+    }
+
+    fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Why an entry that reads is not answered any more.
+    fn error(&self) -> Error {
+        Error::Unparseable(vec![Issue::error(
+            IssueType::TooCostly,
+            format!(
+                "The answers before this one have {} bytes together, the limit; send this entry by itself.",
+                self.most
+            ),
+        )])
+    }
+
+    /// The reply, without its body when there is no room for it.
+    fn taken(&mut self, mut reply: Reply) -> Reply {
+        if self.is_full() {
+            reply.body = None;
+        }
+        self.left = self.left.saturating_sub(reply.body.as_ref().map_or(0, |body| body.len()));
+        reply
+    }
+}
+
 impl Entry {
     /// Whether the entry gives what there is, instead of writing.
     fn reads(&self) -> bool {

@@ -21,6 +21,8 @@ use super::{Error, Facade, Reply};
 
 /// Most stored SearchParameters that take part.
 const MAX_PARAMETERS: usize = 1000;
+/// Longest code of one of them, in characters.
+const MAX_CODE: usize = 64;
 /// Resources of one commit, when all are indexed at once.
 const STEP: usize = 200;
 /// Resources that are indexed between two chances for others to go on.
@@ -248,7 +250,9 @@ impl Facade {
         let mut issues = Vec::new();
         let code = resource.str_at(&["code"]).unwrap_or_default();
         if !is_code(code) {
-            let text = "The code of a SearchParameter is made of letters, digits, - and _ and does not begin with _, as in care-setting: what begins with _ is the standard's own.";
+            let text = format!(
+                "The code of a SearchParameter is made of at most {MAX_CODE} letters, digits, - and _ and does not begin with _, as in care-setting: what begins with _ is the standard's own."
+            );
             issues.push(Issue::error(IssueType::BusinessRule, text).at("SearchParameter.code"));
         }
         if known.own >= MAX_PARAMETERS {
@@ -293,6 +297,7 @@ fn takes_part(parameter: &Json) -> bool {
 
 /// Whether a code can stand in a URL as the name of a parameter, beside modifiers and chains.
 fn is_code(code: &str) -> bool {
-    code.starts_with(|first: char| first.is_ascii_alphanumeric())
+    code.len() <= MAX_CODE
+        && code.starts_with(|first: char| first.is_ascii_alphanumeric())
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, RETRY_AFTER,
@@ -60,7 +61,13 @@ fn folder(app: &App) -> Folder {
 }
 
 /// `GET` gives the state of a job, `DELETE` cancels or removes it.
-async fn state(State(app): State<Arc<App>>, Path(job): Path<String>, request: Request) -> Response {
+async fn state(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    // A path that is not encoded correctly is refused like all others.
+    let Ok(Path(job)) = path else { return fhir::handle(State(app), request).await };
     let answer = match *request.method() {
         Method::GET | Method::HEAD => status(&app, &job).await,
         Method::DELETE => cancel(&app, &job).await.map(|reply| bare(&reply)),
@@ -106,9 +113,10 @@ async fn cancel(app: &App, job: &str) -> Result<Reply, Error> {
 /// A file of a job, piece by piece.
 async fn file(
     State(app): State<Arc<App>>,
-    Path((job, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
+    let Ok(Path((job, name))) = path else { return fhir::handle(State(app), request).await };
     let head = request.method() == Method::HEAD;
     let answer = match *request.method() {
         Method::GET | Method::HEAD => open(&app, &job, &name, head).await,

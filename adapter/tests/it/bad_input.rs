@@ -1,6 +1,8 @@
 //! Input that is wrong: the status tells whose fault it is, the OperationOutcome what to do, and
 //! nothing is stored.
 
+mod cost;
+
 use lumbar_fhir::Json;
 
 use crate::app::{Reply, TestApp, on_both, on_both_with};
@@ -192,6 +194,42 @@ fn inputs() -> Vec<Bad> {
         bad("broken encoding in the query", "GET /fhir/Patient?family=%e", "", 400, "invalid"),
         bad("encoded slash and dots", "GET /fhir/Patient/..%2F..%2Fetc", "", 400, "value"),
         bad("a zero byte", "GET /fhir/Patient/a%00", "", 400, "value"),
+        bad("a bulk job of no UTF-8", "GET /fhir/$bulk/%ff", "", 400, "invalid"),
+        bad("a bulk file of no UTF-8", "GET /fhir/$bulk/a/%ff", "", 400, "invalid"),
+        bad(
+            "a URL with too many parts above it",
+            &format!("GET /fhir/ValueSet?url:above=http://a{}", "/a".repeat(200)),
+            "",
+            400,
+            "too-costly",
+        ),
+        bad(
+            "a version with too many parts above it",
+            &format!(
+                "GET /fhir/QuestionnaireResponse?questionnaire:above=http://a/b%7C1{}",
+                ".1".repeat(200)
+            ),
+            "",
+            400,
+            "too-costly",
+        ),
+        bad(
+            "a text filter too long",
+            &format!("GET /fhir/ValueSet/$expand?url=a&filter={}", "a+".repeat(1000)),
+            "",
+            400,
+            "value",
+        ),
+        bad(
+            "a search parameter with a code too long",
+            "POST /fhir/SearchParameter",
+            format!(
+                r#"{{"resourceType":"SearchParameter","url":"http://x.test/s","name":"s","status":"active","description":"s","code":"{}","base":["Patient"],"type":"string","expression":"Patient.name.family"}}"#,
+                "a".repeat(65)
+            ),
+            422,
+            "business-rule",
+        ),
         bad("_count no number", "GET /fhir/Patient?_count=abc", "", 400, "value"),
         bad("_count negative", "GET /fhir/Patient?_count=-1", "", 400, "value"),
         bad(
@@ -505,6 +543,32 @@ async fn bad_xml_is_refused_and_leaves_nothing_behind() {
         }
         assert_eq!(app.count("Patient").await, 0);
         assert!(failed.is_empty(), "on {}:\n{}", app.database, failed.join("\n"));
+    })
+    .await;
+}
+
+/// HEAD, which is safe, does not do what GET begins.
+#[tokio::test]
+async fn head_begins_no_export() {
+    on_both(async |app: &TestApp| {
+        let headers = [("prefer", "respond-async")];
+        for path in ["/fhir/$export", "/fhir/Patient/$export", "/fhir/Group/g/$export"] {
+            let reply = app.call("HEAD", path, &headers, "").await.is(405);
+            assert_eq!(reply.header("allow"), Some("GET, POST"), "{path}");
+        }
+    })
+    .await;
+}
+
+/// A body in an encoding is not taken for one without.
+#[tokio::test]
+async fn an_encoded_body_is_415() {
+    on_both(async |app: &TestApp| {
+        let headers = [("content-type", "application/fhir+json"), ("content-encoding", "gzip")];
+        let body = r#"{"resourceType":"Patient"}"#;
+        let reply = app.call("POST", "/fhir/Patient", &headers, body).await;
+        assert_eq!(complaints(&reply, 415, "not-supported"), Vec::<String>::new());
+        assert_eq!(app.count("Patient").await, 0);
     })
     .await;
 }

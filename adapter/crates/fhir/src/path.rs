@@ -23,6 +23,8 @@ pub use temporal::{Precision, Temporal};
 pub(crate) use units::canonical as canonical_unit;
 pub use value::{Node, Quantity, Value};
 
+use std::cell::Cell;
+
 use crate::Json;
 use crate::definitions::Definitions;
 
@@ -117,7 +119,21 @@ impl Expression {
         context: &Context<'a>,
         focus: &[Value<'a>],
     ) -> Result<Vec<Value<'a>>, PathError> {
-        eval::evaluate(&self.root, context, focus)
+        self.evaluate_within(&Cell::new(0), context, focus)
+    }
+
+    /// The same, where several evaluations together may do what else one may do; `spent` counts
+    /// their steps.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`].
+    pub(crate) fn evaluate_within<'a>(
+        &'a self,
+        spent: &Cell<u64>,
+        context: &Context<'a>,
+        focus: &[Value<'a>],
+    ) -> Result<Vec<Value<'a>>, PathError> {
+        eval::evaluate(&self.root, spent, context, focus)
     }
 }
 

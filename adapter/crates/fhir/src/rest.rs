@@ -547,6 +547,10 @@ fn operation(
         _ => return Err(nothing_here()),
     };
     let name = name.trim_start_matches('$').to_owned();
+    // A GET begins an export, which HEAD, being safe, must not do.
+    if method == Method::Head && name == "export" {
+        return Err(Refusal::MethodNotAllowed(&["GET", "POST"]));
+    }
     let post = method == Method::Post;
     Ok(Interaction::Operation { name, resource_type, id, parameters, body, post })
 }

@@ -3,7 +3,7 @@
 
 use lumbar_fhir::Json;
 
-use super::{Facade, Preferences, error_answer, of_entry};
+use super::{Facade, Preferences, Room, error_answer, of_entry};
 use crate::security::Caller;
 
 impl Facade {
@@ -16,13 +16,17 @@ impl Facade {
         let mut order: Vec<(usize, &Json)> = entries.iter().enumerate().collect();
         order.sort_by_key(|(_, entry)| turn(entry));
         let mut answers = Vec::with_capacity(entries.len());
+        let mut room = Room::new(self.policy.limits.response_bytes);
         for (index, entry) in order {
             let answer = match self.entry(entry) {
+                Ok(entry) if entry.reads() && room.is_full() => {
+                    error_answer(&of_entry(room.error(), index))
+                }
                 Ok(entry) => {
                     // Boxed because a Bundle's entry is performed like any request.
                     let reply = Box::pin(self.perform(caller, &entry.interaction, prefer)).await;
                     match reply {
-                        Ok(reply) => self.entry_answer(&entry, reply, prefer),
+                        Ok(reply) => self.entry_answer(&entry, room.taken(reply), prefer),
                         Err(error) => error_answer(&of_entry(error, index)),
                     }
                 }

@@ -11,7 +11,7 @@ use lumbar_fhir::rest::{Interaction, Target, decode_pairs};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::links::{Names, Rewrite, To};
-use super::{Entry, Error, Facade, Preferences, Success, each, error_answer, of_entry};
+use super::{Entry, Error, Facade, Preferences, Room, Success, each, error_answer, of_entry};
 use crate::facade::Reply;
 use crate::facade::unit::{Committed, Unit};
 use crate::security::Caller;
@@ -77,8 +77,10 @@ impl Facade {
         self.look_ahead(caller, &mut unit, &steps, prefer).await?;
         let committed = unit.commit().await?;
         let mut answers = Vec::with_capacity(steps.len());
+        let mut room = Room::new(self.policy.limits.response_bytes);
         for (index, step) in steps.iter().enumerate() {
-            answers.push(self.step_answer(caller, index, step, &committed, prefer).await?);
+            let answer = self.step_answer(caller, index, step, &committed, &mut room, prefer);
+            answers.push(answer.await?);
         }
         Ok(answers)
     }
@@ -188,8 +190,12 @@ impl Facade {
         steps: &[Step],
         prefer: Preferences,
     ) -> Result<(), Error> {
+        let mut room = Room::new(self.policy.limits.response_bytes);
         for (index, step) in steps.iter().enumerate() {
             let interaction = &step.entry.interaction;
+            if step.entry.reads() && room.is_full() {
+                return Err(of_entry(room.error(), index));
+            }
             let result = match interaction {
                 Interaction::Read { resource_type, id, .. } => {
                     let target = Target::Id(id.clone());
@@ -203,7 +209,8 @@ impl Facade {
                 | Interaction::History { .. }
                 | Interaction::Search { .. }
                 | Interaction::Capabilities { .. } => {
-                    Box::pin(self.perform(caller, interaction, prefer)).await.map(|_| ())
+                    let reply = Box::pin(self.perform(caller, interaction, prefer)).await;
+                    reply.map(|reply| drop(room.taken(reply)))
                 }
                 _ => Ok(()),
             };
@@ -218,10 +225,12 @@ impl Facade {
         index: usize,
         step: &Step,
         committed: &Committed,
+        room: &mut Room,
         prefer: Preferences,
     ) -> Result<Json, Error> {
         let of = &step.resource_type;
         let reply = match (step.phase(), step.ids.as_slice()) {
+            (None, _) if room.is_full() => return Ok(error_answer(&of_entry(room.error(), index))),
             (None, _) => {
                 // Boxed because a Bundle's entry is performed like any request.
                 match Box::pin(self.perform(caller, &step.entry.interaction, prefer)).await {
@@ -243,7 +252,7 @@ impl Facade {
             },
             (Some(_), _) => return Err(Error::Internal),
         };
-        Ok(self.entry_answer(&step.entry, reply, prefer))
+        Ok(self.entry_answer(&step.entry, room.taken(reply), prefer))
     }
 }
 

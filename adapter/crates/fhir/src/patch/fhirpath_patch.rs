@@ -3,6 +3,9 @@
 //! An operation names its place by FHIRPath, and the table of elements says what may stand there.
 //! Any expression that finds elements of the resource itself will do; `resolve()` finds nothing.
 
+use std::cell::Cell;
+use std::collections::HashMap;
+
 use super::content::{Content, read_content};
 use super::{PatchError, malformed, not_applicable, too_many};
 use crate::definitions::{Definitions, Element, Kind, Type};
@@ -112,9 +115,10 @@ pub(super) fn apply(
     resource: &Json,
 ) -> Result<Json, PatchError> {
     let mut tree = resource.clone();
+    let spent = Cell::new(0);
     for operation in operations {
         let Operation { number, name, .. } = operation;
-        operation.apply(definitions, &mut tree).map_err(|refused| {
+        operation.apply(definitions, &mut tree, &spent).map_err(|refused| {
             let (is_malformed, (code, reason)) = match refused {
                 Refused::Malformed(fault) => (true, fault),
                 Refused::NotApplicable(fault) => (false, fault),
@@ -149,8 +153,13 @@ struct Spot {
 }
 
 impl Operation {
-    fn apply(&self, definitions: &Definitions, tree: &mut Json) -> Result<(), Refused> {
-        let found = self.find(definitions, tree)?;
+    fn apply(
+        &self,
+        definitions: &Definitions,
+        tree: &mut Json,
+        spent: &Cell<u64>,
+    ) -> Result<(), Refused> {
+        let found = self.find(definitions, tree, spent)?;
         match (&self.action, found.as_slice()) {
             (Action::Delete, []) => Ok(()),
             (_, []) => refuse(
@@ -223,57 +232,65 @@ impl Operation {
     }
 
     /// The ways to the elements that the path finds.
-    fn find(&self, definitions: &Definitions, tree: &Json) -> Result<Vec<Path>, Refused> {
+    fn find(
+        &self,
+        definitions: &Definitions,
+        tree: &Json,
+        spent: &Cell<u64>,
+    ) -> Result<Vec<Path>, Refused> {
         let context = Context { resource: Some(Value::node(tree)), ..Context::new(definitions) };
-        let items = match self.path.evaluate(&context, &[Value::node(tree)]) {
+        let items = match self.path.evaluate_within(spent, &context, &[Value::node(tree)]) {
             Ok(items) => items,
             Err(error) => {
                 let text = format!("its path cannot be evaluated: {error}.");
                 return refuse(IssueType::Processing, text);
             }
         };
-        items
-            .iter()
-            .map(|item| {
-                // A primitive without a value is found by its id and extensions.
-                let wanted = match item.json() {
-                    Some(Json::Null) => item.sibling(),
-                    json => json,
-                };
-                let mut keys = Vec::new();
-                match wanted.map(|wanted| locate(tree, wanted, &mut keys)) {
-                    Some(true) => Ok(Path(keys)),
-                    _ => refuse(
-                        IssueType::Value,
-                        "its path gives a computed value; it must find an element of the resource.",
-                    ),
-                }
-            })
-            .collect()
+        let wanted = items.iter().map(|item| match item.json() {
+            // A primitive without a value is found by its id and extensions.
+            Some(Json::Null) => item.sibling(),
+            json => json,
+        });
+        let wanted: Vec<Option<*const Json>> =
+            wanted.map(|json| json.map(std::ptr::from_ref)).collect();
+        let mut places = wanted.iter().flatten().map(|address| (*address, None)).collect();
+        locate(tree, &mut Vec::new(), &mut places, spent);
+        let place = |address: Option<*const Json>| places.get(&address?)?.clone();
+        match wanted.into_iter().map(place).collect() {
+            Some(paths) => Ok(paths),
+            None => refuse(
+                IssueType::Value,
+                "its path gives a computed value; it must find an element of the resource.",
+            ),
+        }
     }
 }
 
-/// The way from `tree` to the value at the address of `wanted`.
-fn locate(tree: &Json, wanted: &Json, keys: &mut Vec<Key>) -> bool {
-    if std::ptr::eq(tree, wanted) {
-        return true;
+/// Notes the way from the root to each value whose address is wanted, in one walk, whose steps are
+/// counted with those of the paths.
+fn locate(
+    json: &Json,
+    keys: &mut Vec<Key>,
+    places: &mut HashMap<*const Json, Option<Path>>,
+    spent: &Cell<u64>,
+) {
+    spent.set(spent.get().saturating_add(1));
+    if let Some(place) = places.get_mut(&std::ptr::from_ref(json)) {
+        *place = Some(Path(keys.clone()));
     }
     let mut enter = |key: Key, value: &Json| {
         keys.push(key);
-        let is_found = locate(value, wanted, keys);
-        if !is_found {
-            keys.pop();
-        }
-        is_found
+        locate(value, keys, places, spent);
+        keys.pop();
     };
-    match tree {
+    match json {
         Json::Object(object) => {
-            object.iter().any(|(name, value)| enter(Key::Member(name.into()), value))
+            object.iter().for_each(|(name, value)| enter(Key::Member(name.into()), value));
         }
         Json::Array(items) => {
-            items.iter().enumerate().any(|(index, value)| enter(Key::Item(index), value))
+            items.iter().enumerate().for_each(|(index, value)| enter(Key::Item(index), value));
         }
-        _ => false,
+        _ => {}
     }
 }
 

@@ -3,12 +3,14 @@
 //! The digits of numbers survive, as everywhere in the tree. What `copy` may add is bounded, and
 //! so is the depth of the result.
 
+use std::collections::HashMap;
+
 use super::pointer::{Pointer, find_mut, index};
 use super::{PatchError, malformed, not_applicable, too_many};
 use crate::format::json::MAX_DEPTH;
 use crate::{Issue, IssueType, Json, Locator};
 
-/// Most values that all `copy` of a patch may add together.
+/// Most that all `copy` of a patch may add together: values, and the bytes of their texts.
 const MAX_COPIED: usize = 1_000_000;
 
 /// One operation.
@@ -216,6 +218,8 @@ pub(super) fn same(one: &Json, two: &Json) -> bool {
             one.len() == two.len() && one.iter().zip(two).all(|(one, two)| same(one, two))
         }
         (Json::Object(one), Json::Object(two)) => {
+            // A map, as a look-up in an object goes through its members.
+            let two: HashMap<&str, &Json> = two.iter().collect();
             one.len() == two.len()
                 && one
                     .iter()
@@ -257,10 +261,14 @@ fn depth(value: &Json) -> usize {
     }
 }
 
+/// Values, and the bytes of names and texts.
 fn size(value: &Json) -> usize {
     match value {
         Json::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Json::Object(object) => 1 + object.iter().map(|(_, value)| size(value)).sum::<usize>(),
+        Json::Object(object) => {
+            1 + object.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>()
+        }
+        Json::String(text) | Json::Number(text) => 1 + text.len(),
         _ => 1,
     }
 }

@@ -40,11 +40,11 @@ pub(super) struct Scope<'s, 'a> {
 
 pub(super) fn evaluate<'a>(
     root: &'a Expr,
+    spent: &Cell<u64>,
     context: &Context<'a>,
     focus: &[Value<'a>],
 ) -> Evaluated<'a> {
-    let spent = Cell::new(0);
-    Scope { context, focus, this: focus, index: None, total: None, spent: &spent }.eval(root)
+    Scope { context, focus, this: focus, index: None, total: None, spent }.eval(root)
 }
 
 impl<'s, 'a> Scope<'s, 'a> {

@@ -206,11 +206,13 @@ fn above(asked: &Asked<'_>, value: &str) -> Result<Vec<Part>, Fault> {
     let (url, version) = canonical(asked, value)?;
     Ok(match version {
         Some(version) => {
-            let ends = version.match_indices('.').map(|(at, _)| at).chain([version.len()]);
-            let versions = ends.filter_map(|end| version.get(..end));
+            let versions = uri::prefixes(asked, version, '.', 0)?.into_iter();
             versions.map(|version| Part::whole(key::canonical(url, version))).collect()
         }
-        None => uri::above(url).map(|url| Part::begin(key::canonical(url, ""))).collect(),
+        None => {
+            let urls = uri::above(asked, url)?.into_iter();
+            urls.map(|url| Part::begin(key::canonical(url, ""))).collect()
+        }
     })
 }
 

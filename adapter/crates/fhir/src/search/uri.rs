@@ -10,6 +10,9 @@ use super::escape::unescape;
 use super::fault::Fault;
 use super::query::{Asked, Reader};
 
+/// Most parts of what one may ask to find what stands above it.
+const MAX_PARTS: usize = 100;
+
 /// Keys of a value: its text, and that of a canonical without its version.
 pub(super) fn keys(value: &Value<'_>) -> Vec<String> {
     let Some(text) = value.as_str() else { return Vec::new() };
@@ -40,7 +43,9 @@ impl Reader<'_> {
             }
             Some("above") => {
                 let url = url(asked, &value)?;
-                let any = above(url).flat_map(|url| [url.to_owned(), format!("{url}/")]);
+                let any = above(asked, url)?
+                    .into_iter()
+                    .flat_map(|url| [url.to_owned(), format!("{url}/")]);
                 Ok(Condition::Any(any.map(|url| Condition::key(code, url)).collect()))
             }
             Some(_) => Err(asked.unknown_modifier("above, below and missing")),
@@ -59,27 +64,26 @@ pub(super) fn url<'v>(asked: &Asked<'_>, value: &'v str) -> Result<&'v str, Faul
 }
 
 /// The URL and those above it, up to its host.
-pub(super) fn above(url: &str) -> impl Iterator<Item = &str> {
+pub(super) fn above<'v>(asked: &Asked<'_>, url: &'v str) -> Result<Vec<&'v str>, Fault> {
     let host = url.find("://").map_or(0, |at| at + 3);
-    let ends = url.match_indices('/').map(|(at, _)| at).filter(move |at| *at >= host);
-    ends.chain([url.len()]).filter_map(|end| url.get(..end))
+    prefixes(asked, url, '/', host)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn above_goes_up_by_segments() {
-        let urls: Vec<&str> = above("http://acme.org/fhir/ValueSet/1").collect();
-        assert_eq!(
-            urls,
-            [
-                "http://acme.org",
-                "http://acme.org/fhir",
-                "http://acme.org/fhir/ValueSet",
-                "http://acme.org/fhir/ValueSet/1"
-            ]
-        );
+/// The text and what it begins with up to each `separator` behind `start`.
+pub(super) fn prefixes<'v>(
+    asked: &Asked<'_>,
+    text: &'v str,
+    separator: char,
+    start: usize,
+) -> Result<Vec<&'v str>, Fault> {
+    let ends = text.match_indices(separator).map(|(at, _)| at).filter(move |at| *at >= start);
+    let prefixes: Vec<&str> =
+        ends.chain([text.len()]).filter_map(|end| text.get(..end)).take(MAX_PARTS + 1).collect();
+    if prefixes.len() > MAX_PARTS {
+        return Err(Fault::too_costly(format!(
+            "The value of the search parameter {} has more than {MAX_PARTS} parts with {separator} between them; ask for what stands above a shorter one.",
+            asked.name
+        )));
     }
+    Ok(prefixes)
 }

@@ -24,7 +24,7 @@ pub struct CodeSystem {
     pub is_complete: bool,
     pub(super) case_sensitive: bool,
     /// Codes of the declared properties, with the uri each stands for.
-    declared: Vec<(CompactString, CompactString)>,
+    declared: HashMap<CompactString, CompactString>,
     concepts: Vec<Concept>,
     places: HashMap<CompactString, u32>,
 }
@@ -70,7 +70,7 @@ impl CodeSystem {
         for property in resource.list("property") {
             let code = property.str_at(&["code"]).unwrap_or_default();
             let uri = property.str_at(&["uri"]).unwrap_or_default();
-            system.declared.push((code.into(), uri.into()));
+            system.declared.entry(code.into()).or_insert_with(|| uri.into());
         }
         let mut links: Vec<(CompactString, CompactString)> = Vec::new();
         let mut open: Vec<(&Json, Option<u32>)> =
@@ -95,7 +95,7 @@ impl CodeSystem {
             name: url.to_owned(),
             is_complete: true,
             case_sensitive: true,
-            declared: Vec::new(),
+            declared: HashMap::new(),
             concepts: Vec::new(),
             places: HashMap::new(),
         }
@@ -190,13 +190,14 @@ impl CodeSystem {
     /// The standard's name of a property that the system may call otherwise:
     /// <https://hl7.org/fhir/R4/codesystem-concept-properties.html>.
     pub(super) fn meaning<'a>(&'a self, property: &'a str) -> &'a str {
-        let declared = self.declared.iter().find(|(code, _)| code == property);
+        let declared = self.declared.get(property);
         declared
-            .and_then(|(_, uri)| uri.strip_prefix("http://hl7.org/fhir/concept-properties#"))
+            .and_then(|uri| uri.strip_prefix("http://hl7.org/fhir/concept-properties#"))
             .unwrap_or(property)
     }
 
-    fn key(&self, code: &str) -> CompactString {
+    /// A code as it is compared.
+    pub(super) fn key(&self, code: &str) -> CompactString {
         if self.case_sensitive { code.into() } else { code.to_lowercase().into() }
     }
 
@@ -251,7 +252,7 @@ impl CodeSystem {
         let carried = |concept: &Concept| {
             concept.properties.iter().any(|p| p.str_at(&["code"]) == Some(property))
         };
-        self.declared.iter().any(|(code, _)| code == property) || self.concepts.iter().any(carried)
+        self.declared.contains_key(property) || self.concepts.iter().any(carried)
     }
 
     /// The values of a property as text.

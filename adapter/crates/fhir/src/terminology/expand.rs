@@ -16,6 +16,11 @@ use super::{
 use crate::search::key::fold;
 use crate::{Issue, IssueType, Json, Object};
 
+/// Longest text filter, in bytes.
+const MAX_FILTER_BYTES: usize = 1000;
+/// How often a parameter that repeats may be given.
+const MAX_REPEATED: usize = 100;
+
 /// A code of a value set.
 #[derive(Clone, Debug)]
 pub struct Member<'l> {
@@ -109,6 +114,16 @@ impl Expand {
             "force-system-version",
         ])?;
         let text = |name: &str| Ok::<_, Refusal>(input.text(name)?.map(str::to_owned));
+        if input.text("filter")?.is_some_and(|filter| filter.len() > MAX_FILTER_BYTES) {
+            let fault = format!("is longer than {MAX_FILTER_BYTES} bytes; send a few words");
+            return Err(input.refuse("filter", &fault));
+        }
+        for name in ["designation", "exclude-system"] {
+            if input.all(name).nth(MAX_REPEATED).is_some() {
+                let fault = format!("is given more than {MAX_REPEATED} times; send fewer");
+                return Err(input.refuse(name, &fault));
+            }
+        }
         let mut expand = Expand {
             filter: text("filter")?,
             offset: input.number("offset")?.unwrap_or(0),
@@ -352,6 +367,7 @@ impl<'l> Expander<'l> {
         for part in &set.exclude {
             let out: HashSet<(&str, &str)> =
                 self.part(part)?.iter().map(|member| (member.system, member.code)).collect();
+            self.spend(found.len())?;
             found.retain(|member| !out.contains(&(member.system, member.code)));
         }
         Ok(found)
@@ -364,6 +380,8 @@ impl<'l> Expander<'l> {
         };
         for import in &part.value_sets {
             let codes = self.import(import)?;
+            // One that is known costs again, as its codes are copied or compared.
+            self.spend(codes.len() + found.as_ref().map_or(0, Vec::len))?;
             found = Some(match found {
                 None => codes.to_vec(),
                 Some(mut found) => {
@@ -440,7 +458,8 @@ impl<'l> Expander<'l> {
             };
         };
         // Each filter looks at all concepts.
-        self.spend(system.concepts().len().saturating_mul(1 + part.filters.len()))?;
+        let work: usize = part.filters.iter().map(Test::work).sum();
+        self.spend(system.concepts().len().saturating_mul(1 + work))?;
         let tests = part.filters.iter().map(|filter| Test::new(system, filter));
         let tests = tests.collect::<Result<Vec<_>, _>>()?;
         for (place, concept) in (0..).zip(system.concepts()) {

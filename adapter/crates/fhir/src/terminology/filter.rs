@@ -12,24 +12,31 @@ use crate::{Issue, IssueType};
 /// Longest regular expression.
 const MAX_REGEX: usize = 1000;
 /// Memory that a compiled regular expression may take, in bytes.
-const MAX_REGEX_BYTES: usize = 1024 * 1024;
+const MAX_REGEX_BYTES: usize = 64 * 1024;
+/// Work that a regular expression is for each concept, where other filters are 1.
+const REGEX_WORK: usize = 10;
 
 /// A filter made ready for one code system.
 pub(super) struct Test<'f> {
     property: &'f str,
-    kind: Kind<'f>,
+    kind: Kind,
 }
 
-enum Kind<'f> {
+enum Kind {
     /// Whether the concept is among these.
     Among(HashSet<u32>, bool),
     /// Whether one of the property's values is among these.
-    Values(HashSet<&'f str>, bool),
+    Values(HashSet<CompactString>, bool),
     Matches(Regex),
     Exists(bool),
 }
 
 impl<'f> Test<'f> {
+    /// How much work a filter is for each concept.
+    pub(super) fn work(filter: &Filter) -> usize {
+        if filter.op == "regex" { REGEX_WORK } else { 1 }
+    }
+
     /// Makes a filter ready.
     ///
     /// # Errors
@@ -73,14 +80,15 @@ impl<'f> Test<'f> {
             }
             Ok(found)
         };
+        let listed = || filter.value.split(',').map(|value| system.key(value.trim())).collect();
         let kind = match filter.op.as_str() {
-            "=" => Kind::Values(HashSet::from([filter.value.as_str()]), true),
+            "=" => Kind::Values(HashSet::from([system.key(&filter.value)]), true),
             "is-a" => Kind::Among(family(false, true)?, true),
             "descendent-of" => Kind::Among(family(false, false)?, true),
             "is-not-a" => Kind::Among(family(false, true)?, false),
             "generalizes" => Kind::Among(family(true, true)?, true),
-            "in" => Kind::Values(filter.value.split(',').map(str::trim).collect(), true),
-            "not-in" => Kind::Values(filter.value.split(',').map(str::trim).collect(), false),
+            "in" => Kind::Values(listed(), true),
+            "not-in" => Kind::Values(listed(), false),
             "exists" => match filter.value.as_str() {
                 "true" => Kind::Exists(true),
                 "false" => Kind::Exists(false),
@@ -111,11 +119,7 @@ impl<'f> Test<'f> {
         match &self.kind {
             Kind::Among(places, wanted) => places.contains(&place) == *wanted,
             Kind::Values(wanted, within) => {
-                let same = |value: &CompactString| match system.case_sensitive {
-                    true => wanted.contains(value.as_str()),
-                    false => wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(value)),
-                };
-                values().iter().any(same) == *within
+                values().iter().any(|value| wanted.contains(&system.key(value))) == *within
             }
             Kind::Matches(regex) => values().iter().any(|value| regex.is_match(value)),
             Kind::Exists(wanted) => values().is_empty() != *wanted,

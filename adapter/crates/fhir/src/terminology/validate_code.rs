@@ -162,7 +162,8 @@ struct Search<'l> {
     system: &'l str,
     version: Option<&'l str>,
     code: &'l str,
-    known: HashMap<&'l Canonical, Option<Member<'l>>>,
+    /// Refusals, too: a set that cannot be worked out is not tried again each time it is imported.
+    known: HashMap<&'l Canonical, Result<Option<Member<'l>>, Refusal>>,
     open: Vec<&'l Canonical>,
     work: usize,
 }
@@ -242,22 +243,22 @@ impl<'l> Search<'l> {
 
     fn import(&mut self, canonical: &'l Canonical) -> Result<Option<Member<'l>>, Refusal> {
         if let Some(known) = self.known.get(canonical) {
-            return Ok(known.clone());
+            return known.clone();
         }
         let found = match self.library.value_set(canonical) {
             Some(set) => {
                 enter(&mut self.open, canonical)?;
                 let found = self.set(set);
                 self.open.pop();
-                found?
+                found
             }
             None => match self.elsewhere(&import_text(canonical)) {
-                Some(is_member) => is_member.then(|| self.bare()),
-                None => return Err(unknown_set(canonical)),
+                Some(is_member) => Ok(is_member.then(|| self.bare())),
+                None => Err(unknown_set(canonical)),
             },
         };
         self.known.insert(canonical, found.clone());
-        Ok(found)
+        found
     }
 
     fn of_system(

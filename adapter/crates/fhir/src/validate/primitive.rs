@@ -210,7 +210,8 @@ fn is_base64(text: &str) -> bool {
         match byte {
             b'=' => padding += 1,
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => {}
-            _ if byte.is_ascii_whitespace() => continue,
+            // The pattern of R4 has blanks between groups of four, not within them.
+            _ if byte.is_ascii_whitespace() && count % 4 == 0 => continue,
             _ => return false,
         }
         count += 1;
@@ -288,6 +289,7 @@ mod tests {
             ("code", "a ", false),
             ("uri", "http://a b", false),
             ("base64Binary", "QUJD\nQUJD", true),
+            ("base64Binary", "QU JDQUJD", false),
             ("string", " a\tb\r\n", true),
             ("string", "a\u{1}", false),
             ("string", "", false),
