@@ -101,8 +101,7 @@ async fn a_bundle_answers_no_more_than_it_may() {
                 "x".repeat(5000)
             );
             app.call("PUT", "/fhir/Patient/a", &[], patient).await.is(201);
-            let entries =
-                vec![r#"{"request":{"method":"GET","url":"Patient?_id=a"}}"#; 5].join(",");
+            let entries = [r#"{"request":{"method":"GET","url":"Patient?_id=a"}}"#; 5].join(",");
             let bundle = |kind: &str| {
                 format!(r#"{{"resourceType":"Bundle","type":"{kind}","entry":[{entries}]}}"#)
             };
