@@ -6,6 +6,8 @@ use reqwest::redirect::Policy;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
+use super::what_failed;
+
 /// Longest time for a connection, and between two pieces of a file.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest time for one file.
@@ -26,10 +28,7 @@ pub async fn download(url: &str, file: &mut File, most: u64) -> Result<u64, Stri
         .no_proxy()
         .build()
         .map_err(|_| "No HTTP client can be set up.".to_owned())?;
-    let failed = |error: reqwest::Error| {
-        let kind = if error.is_timeout() { "did not answer in time" } else { "cannot be reached" };
-        format!("The host of the file {kind}.")
-    };
+    let failed = |error: reqwest::Error| format!("The host of the file {}.", what_failed(&error));
     let request = client.get(url).header("accept", "application/fhir+ndjson");
     let mut response = request.send().await.map_err(failed)?;
     if response.status().as_u16() != 200 {

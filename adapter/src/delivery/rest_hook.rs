@@ -12,6 +12,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 
+use super::what_failed;
+
 /// Longest time until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one request and its answer.
@@ -97,17 +99,8 @@ impl RestHook {
             (None, Sent::Ask) => request,
             (None, _) => request.body(""),
         };
-        // The error's own text holds the address; only its kind is told.
-        let mut response = request.send().await.map_err(|error| {
-            let kind = if error.is_timeout() {
-                "did not answer in time"
-            } else if error.is_connect() {
-                "cannot be reached"
-            } else {
-                "broke the connection off"
-            };
-            format!("The endpoint {kind}.")
-        })?;
+        let failed = |error: reqwest::Error| format!("The endpoint {}.", what_failed(&error));
+        let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let mut read = 0;
         while let Ok(Some(chunk)) = response.chunk().await {

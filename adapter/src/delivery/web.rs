@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use reqwest::redirect::Policy;
 
+use super::what_failed;
+
 /// Longest time for one request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest answer that is read, in bytes.
@@ -74,17 +76,7 @@ impl Web {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        // The error's own text may hold the URL with its query; only its kind is told.
-        let failed = |error: reqwest::Error| {
-            let kind = if error.is_timeout() {
-                "did not answer in time"
-            } else if error.is_connect() {
-                "cannot be reached"
-            } else {
-                "broke the connection off"
-            };
-            format!("The receiver {kind}.")
-        };
+        let failed = |error: reqwest::Error| format!("The receiver {}.", what_failed(&error));
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();

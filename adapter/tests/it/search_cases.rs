@@ -3,21 +3,9 @@
 use lumbar::config::Validation;
 use lumbar_fhir::Json;
 use lumbar_fhir::rest::encode_pairs;
+use lumbar_testkit::{cases, fixtures};
 
-use crate::app::{TestApp, fixture, on_both_with, reference};
-
-const CASES: [&str; 10] = [
-    "chain",
-    "composite",
-    "date",
-    "filter",
-    "number",
-    "quantity",
-    "reference",
-    "string",
-    "token",
-    "uri",
-];
+use crate::app::{TestApp, on_both_with, read_json, reference};
 
 /// What a search finds, or the code and text of the first issue.
 async fn ask(app: &TestApp, search: &str) -> String {
@@ -51,11 +39,10 @@ fn is_expected(answer: &str, expected: &str) -> bool {
 
 #[tokio::test]
 async fn the_searches_of_each_type_find_what_they_must() {
-    let folder = lumbar_testkit::fixtures().join("search");
-    for case in CASES {
-        let resources = fixture(&format!("search/{case}.resources.json"));
-        let searches =
-            std::fs::read_to_string(folder.join(format!("{case}.searches.tsv"))).unwrap();
+    for case in cases(&fixtures().join("search")) {
+        let name = case.name();
+        let resources = read_json(&case.path("resources.json"));
+        let searches = case.read("searches.tsv").unwrap();
         on_both_with(
             |settings| settings.policy.validation = Validation::Off,
             async |app: &TestApp| {
@@ -72,7 +59,7 @@ async fn the_searches_of_each_type_find_what_they_must() {
                         ));
                     }
                 }
-                assert!(wrong.is_empty(), "{case} on {}:\n{}", app.database, wrong.join("\n"));
+                assert!(wrong.is_empty(), "{name} on {}:\n{}", app.database, wrong.join("\n"));
             },
         )
         .await;

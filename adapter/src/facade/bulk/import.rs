@@ -78,7 +78,7 @@ impl Facade {
 
     /// Reads the manifest: a Parameters resource, or an object as the draft's first version had it.
     fn inputs(&self, body: Option<&Json>) -> Result<Vec<Input>, Error> {
-        const FORM: &str = "Send NDJSON, or a manifest as in {\"resourceType\": \"Parameters\", \"parameter\": [{\"name\": \"inputFormat\", \"valueCode\": \"application/fhir+ndjson\"}, {\"name\": \"input\", \"part\": [{\"name\": \"type\", \"valueCode\": \"Patient\"}, {\"name\": \"url\", \"valueUri\": \"https://files.example.org/patients.ndjson\"}]}]}.";
+        const FORM: &str = "Send NDJSON, or a manifest as in {\"resourceType\": \"Parameters\", \"parameter\": [{\"name\": \"inputFormat\", \"valueCode\": \"application/fhir+ndjson\"}, {\"name\": \"input\", \"part\": [{\"name\": \"type\", \"valueCode\": \"Patient\"}, {\"name\": \"url\", \"valueUri\": \"https://data.example.org/patients.ndjson\"}]}]}.";
         let Some(body) = body else {
             return Err(refused(IssueType::Required, "Parameters", FORM));
         };
@@ -153,7 +153,7 @@ impl Facade {
             return Err(refused(
                 IssueType::Required,
                 place,
-                "A file has a url, as in https://files.example.org/patients.ndjson.",
+                "A file has a url, as in https://data.example.org/patients.ndjson.",
             ));
         };
         let Some(host) = host(url) else {

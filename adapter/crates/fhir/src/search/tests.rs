@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use lumbar_testkit::fixtures;
+use lumbar_testkit::{cases, fixtures};
 use proptest::prelude::*;
 
 use super::*;
@@ -111,25 +111,14 @@ fn is_expected(answer: &str, expected: &str) -> bool {
 
 #[test]
 fn the_searches_find_what_they_must() {
-    let folder = fixtures().join("search");
     let mut wrong = Vec::new();
     let mut asked = 0;
-    for name in [
-        "chain",
-        "composite",
-        "date",
-        "filter",
-        "number",
-        "quantity",
-        "reference",
-        "string",
-        "token",
-        "uri",
-    ] {
-        let text = std::fs::read(folder.join(format!("{name}.resources.json"))).unwrap();
-        let world = World::new(Json::parse(&text).unwrap().as_array().unwrap());
-        let searches = std::fs::read_to_string(folder.join(format!("{name}.searches.tsv")));
-        for line in searches.unwrap().lines().filter(|line| !line.starts_with("# ")) {
+    for case in cases(&fixtures().join("search")) {
+        let name = case.name();
+        let resources = case.read("resources.json").unwrap();
+        let world = World::new(Json::parse(resources.as_bytes()).unwrap().as_array().unwrap());
+        let searches = case.read("searches.tsv").unwrap();
+        for line in searches.lines().filter(|line| !line.starts_with("# ")) {
             let (search, expected) = line.split_once('\t').unwrap();
             let answer = ask(&world, search);
             asked += 1;
@@ -140,7 +129,8 @@ fn the_searches_find_what_they_must() {
             }
         }
     }
-    assert!(asked > 300, "{asked}");
+    // With CASE=name there are fewer.
+    assert!(asked > 300 || std::env::var_os("CASE").is_some(), "{asked}");
     assert!(wrong.is_empty(), "{} of {asked}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
