@@ -318,6 +318,10 @@ fn note(seen: &mut BTreeSet<Named>, found: &[Stored]) {
 fn keys<'s>(targets: impl Iterator<Item = &'s Stored>) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for stored in targets {
+        // Nothing elsewhere refers to a contained resource.
+        if stored.id.contains('#') {
+            continue;
+        }
         keys.insert(format!("{}/{}", stored.resource_type, stored.id));
         let body = stored.body.as_ref().filter(|body| body.contains("\"url\""));
         let Some(Ok(resource)) = body.map(|body| Json::parse(body.as_bytes())) else { continue };

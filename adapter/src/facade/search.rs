@@ -2,17 +2,21 @@
 //!
 //! The Bundle is written around the stored texts, which are not read again.
 
+mod contained;
+
 use std::fmt::Write;
 use std::sync::Arc;
 
 use lumbar_fhir::format::json::write_string;
 use lumbar_fhir::issue::operation_outcome;
 use lumbar_fhir::rest::encode_pairs;
-use lumbar_fhir::search::{Condition, Contained, Query, Search, Sort, compartment, within};
+use lumbar_fhir::search::{Condition, Contained, Query, Search, compartment};
 use lumbar_fhir::{Issue, IssueType, Severity};
 use lumbar_store::{Bounds, Page, Stored, Total};
 
 use super::{Error, Facade, Reply, Success};
+pub(super) use contained::no_contained;
+use contained::{Alone, containers};
 
 /// Rows that are looked at for one page: where matches are rarer than that, pages are short.
 const LOOKED: usize = 20_000;
@@ -44,6 +48,8 @@ impl Scope<'_> {
 struct Asked {
     /// One for each type, equal but for type and condition; none when nothing can match.
     queries: Vec<Query>,
+    /// What is given of what is found, when it is not that itself.
+    alone: Option<Alone>,
     /// The parameters that took part, for `link.self`.
     used: Vec<(String, String)>,
     /// What was ignored, and why.
@@ -57,7 +63,7 @@ impl Facade {
         parameters: &[(String, String)],
         strict: bool,
     ) -> Result<Reply, Error> {
-        let Asked { mut queries, mut used, ignored } =
+        let Asked { mut queries, alone, mut used, ignored } =
             self.read_search(scope, parameters, strict).await?;
         let given = |name: &str, value: &str| used.iter().any(|(n, v)| n == name && v == value);
         let count = queries.first().map_or(0, |query| query.count);
@@ -82,7 +88,10 @@ impl Facade {
         let mut page = Page { matches: Vec::new(), previous: None, next: None, total: Some(0) };
         if !queries.is_empty() {
             let bounds = Bounds { looked: LOOKED, bytes: room };
-            page = self.resources.page(&queries, total, bounds).await?;
+            page = match &alone {
+                Some(alone) => self.contained_page(&queries, alone, total, bounds).await?,
+                None => self.resources.page(&queries, total, bounds).await?,
+            };
         }
         let bytes: usize = page.matches.iter().map(length).sum();
         let included = self.included(parameters, &page.matches, room.saturating_sub(bytes)).await?;
@@ -129,10 +138,7 @@ impl Facade {
             out.push_str(separator);
             separator = ",";
             out.push_str(r#"{"fullUrl":"#);
-            write_string(
-                &mut out,
-                &format!("{}/{}/{}", self.base, stored.resource_type, stored.id),
-            );
+            write_string(&mut out, &self.full_url(stored));
             let _ = write!(out, r#","resource":{body},"search":{{"mode":"{mode}"}}}}"#);
         }
         if !ignored.is_empty() {
@@ -143,6 +149,14 @@ impl Facade {
         }
         out.push_str(if separator == "," { "]}" } else { "}" });
         Ok(Reply { body: Some(Arc::from(out)), ..Reply::empty(Success::Ok) })
+    }
+
+    /// Where a resource is; a contained one is where its container is.
+    fn full_url(&self, stored: &Stored) -> String {
+        match stored.id.contains('#') {
+            true => format!("{}/{}", self.base, stored.id),
+            false => format!("{}/{}/{}", self.base, stored.resource_type, stored.id),
+        }
     }
 
     /// Reads the parameters for each type that is searched.
@@ -184,13 +198,16 @@ impl Facade {
             }
         };
         if let (Some(of), None) = (scope.resource_type, scope.compartment) {
-            let Search { query, used, ignored, contained } =
+            let Search { query, used, ignored, contained, alone } =
                 self.parse_any_search(of, &parameters, strict).await?;
-            let queries = match contained {
-                Contained::Without => vec![query],
-                which => containers(definitions.resource_types(), query, which)?,
+            let (queries, alone) = match contained {
+                Contained::Without => (vec![query], None),
+                which => {
+                    let queries = containers(definitions.resource_types(), &query, which)?;
+                    (queries, alone.then(|| Alone::new(query, which)))
+                }
             };
-            return Ok(Asked { queries, used, ignored });
+            return Ok(Asked { queries, alone, used, ignored });
         }
         let mut asked = self.parse_all(&types, &parameters, strict).await?;
         asked.used.splice(0..0, named.iter().cloned());
@@ -223,7 +240,12 @@ impl Facade {
             searches.push(self.parse_search(of, parameters, strict).await?);
         }
         let Some(first) = searches.first() else {
-            return Ok(Asked { queries: Vec::new(), used: Vec::new(), ignored: Vec::new() });
+            return Ok(Asked {
+                queries: Vec::new(),
+                alone: None,
+                used: Vec::new(),
+                ignored: Vec::new(),
+            });
         };
         let mut ignored = first.ignored.clone();
         let is_common = |pair: &&(String, String)| {
@@ -262,45 +284,8 @@ impl Facade {
         }
         let used = searches.first().map(|search| search.used.clone()).unwrap_or_default();
         let queries = searches.into_iter().map(|search| search.query).collect();
-        Ok(Asked { queries, used, ignored })
+        Ok(Asked { queries, alone: None, used, ignored })
     }
-}
-
-/// The queries that find what contains a resource of the type that a query asks for.
-fn containers<'t>(
-    types: impl Iterator<Item = &'t str>,
-    query: Query,
-    which: Contained,
-) -> Result<Vec<Query>, Error> {
-    let refused = |name: &str, text: &str| {
-        let issue = Issue::error(IssueType::NotSupported, text).at(format!("http.{name}"));
-        Error::Unparseable(vec![issue])
-    };
-    if query.sort.iter().any(|sort| !matches!(sort, Sort::Id(_) | Sort::LastUpdated(_))) {
-        let text = "What contains resources can be sorted by _id and _lastUpdated only, as in _sort=-_lastUpdated.";
-        return Err(refused("_sort", text));
-    }
-    let Some(within) = within(&query.resource_type, &query.condition) else {
-        let text = "Nothing refers to a contained resource from elsewhere; leave _has and _list out where _contained is true or both.";
-        return Err(refused("_contained", text));
-    };
-    let of = |name: &str| {
-        let mut all = Query { resource_type: name.to_owned(), ..query.clone() };
-        all.condition = match which {
-            Contained::Both if name == query.resource_type => {
-                Condition::Any(vec![query.condition.clone(), within.clone()])
-            }
-            _ => within.clone(),
-        };
-        all
-    };
-    Ok(types.map(of).collect())
-}
-
-/// Where contained resources are not looked at.
-pub(super) fn no_contained() -> Error {
-    let text = "Contained resources are looked at where resources of one type are searched, as in Medication?_contained=true; leave _contained out here.";
-    Error::Unparseable(vec![Issue::error(IssueType::NotSupported, text).at("http._contained")])
 }
 
 fn length(stored: &Stored) -> usize {

@@ -20,6 +20,7 @@ mod paging;
 mod program;
 mod scoring;
 mod search_cases;
+mod search_grammar;
 mod search_model;
 mod search_parameter;
 mod subscription;

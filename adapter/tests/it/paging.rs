@@ -141,3 +141,76 @@ async fn a_cursor_holds_for_its_own_search_only() {
     })
     .await;
 }
+
+/// A container may have more matches than a page: none is lost or given twice, either way.
+#[tokio::test]
+async fn contained_resources_are_paged_whole() {
+    let change = |settings: &mut lumbar::config::Settings| {
+        settings.policy.validation = lumbar::config::Validation::Off;
+    };
+    on_both_with(change, async |app: &TestApp| {
+        let sizes = [0, 1, 5, 2, 0, 3, 12, 1, 1, 4];
+        for (number, size) in sizes.into_iter().enumerate() {
+            let inner = |place: usize| {
+                let gender = if place % 4 == 3 { "male" } else { "female" };
+                format!(r#"{{"resourceType":"Patient","id":"i{place}","gender":"{gender}"}}"#)
+            };
+            let inner: Vec<String> = (0..size).map(inner).collect();
+            let (of, code) = match number % 3 {
+                0 => ("Basic", r#""code":{"text":"x"}"#),
+                1 => ("List", r#""status":"current","mode":"working""#),
+                _ => ("Patient", r#""gender":"female""#),
+            };
+            let contained = match inner.is_empty() {
+                true => String::new(),
+                false => format!(r#","contained":[{}]"#, inner.join(",")),
+            };
+            let text = format!(r#"{{"resourceType":"{of}","id":"r{number}",{code}{contained}}}"#);
+            app.put(&Json::parse(text.as_bytes()).unwrap()).await.is(201);
+        }
+        let urls = |page: &Json| -> Vec<String> {
+            let url = |entry: &Json| entry.str_at(&["fullUrl"]).unwrap().to_owned();
+            page.list("entry").iter().map(url).collect()
+        };
+        for (query, total) in [
+            ("Patient?_contained=true", 29),
+            ("Patient?_contained=both", 32),
+            ("Patient?_contained=true&gender=female", 24),
+            ("Patient?_contained=both&gender=male&_sort=-_lastUpdated", 5),
+            ("Patient?_contained=both&_sort=_id", 32),
+            ("Patient?_contained=true&_sort=-_id&_total=accurate", 29),
+        ] {
+            let query = format!("{query}&_containedType=contained");
+            let whole = urls(&app.get(&format!("{query}&_count=100")).await.is(200).json());
+            assert_eq!(whole.len(), total, "{query}");
+            for count in [1, 2, 5] {
+                let query = format!("{query}&_count={count}");
+                let there = walk(app, &query, "next").await;
+                let all: Vec<String> = there.iter().flat_map(urls).collect();
+                assert_eq!(all, whole, "{query} on {}", app.database);
+                assert!(there.iter().all(|page| urls(page).len() <= count), "{query}");
+                let mut page = there.last().unwrap().clone();
+                let mut back = urls(&page);
+                while let Some(url) = link(&page, "previous") {
+                    page = app.get(&below_base(&url)).await.is(200).json();
+                    assert!(urls(&page).len() <= count, "{query}");
+                    let mut before = urls(&page);
+                    let again = link(&page, "next").expect("a way on");
+                    let again = urls(&app.get(&below_base(&again)).await.is(200).json());
+                    assert_eq!(back[..again.len()], again, "{query} on {}", app.database);
+                    before.extend(back);
+                    back = before;
+                }
+                assert_eq!(back, whole, "{query} on {}", app.database);
+                if query.contains("_total") {
+                    let total = i64::try_from(total).unwrap();
+                    let totals = there.iter().map(|page| page.get("total")?.as_i64());
+                    assert!(totals.clone().all(|one| one == Some(total)), "{query}");
+                }
+            }
+            let counted = app.get(&format!("{query}&_summary=count")).await.is(200).json();
+            assert_eq!(counted.get("total").and_then(Json::as_i64), i64::try_from(total).ok());
+        }
+    })
+    .await;
+}

@@ -139,6 +139,55 @@ async fn one_of_the_standards_can_be_replaced_and_returns() {
     .await;
 }
 
+/// Contained resources are indexed by the standard's parameters, with what contains them.
+#[tokio::test]
+async fn what_is_contained_is_indexed_anew_where_the_standard_changes() {
+    on_both(async |app: &TestApp| {
+        app.put(&json!({
+            "resourceType": "Condition", "id": "c1", "code": {"text": "pain"},
+            "contained": [
+                {"resourceType": "Patient", "id": "p", "name": [{"family": "Quill"}]},
+                {"resourceType": "Observation", "id": "o", "status": "final", "code": {"coding": [{"code": "c"}]}}
+            ],
+            "subject": {"reference": "#p"}, "evidence": [{"detail": [{"reference": "#o"}]}]
+        }))
+        .await
+        .is(201);
+        let searches = [
+            ("Patient?family=quill&_contained=true", "c1"),
+            ("Patient?family=quill&_contained=true&_containedType=contained", "p"),
+            ("Condition?patient.family=quill", "c1"),
+            ("Condition?evidence-detail:Observation.code=c", "c1"),
+        ];
+        let found = async || {
+            for (search, id) in searches {
+                assert_eq!(ids(app, search).await, [id], "{search}");
+            }
+        };
+        found().await;
+        // One that is no other's place leaves them alone.
+        app.put(&parameter("note", "string", "Observation.note.text")).await.is(201);
+        found().await;
+        app.put(&parameter("code", "token", "Observation.category")).await.is(201);
+        // The last one is by the site's parameter now, which is not indexed in them.
+        assert!(ids(app, searches[3].0).await.is_empty());
+        for (search, _) in &searches[..3] {
+            let answer = app.get(search).await.is(503).json();
+            let issue = &answer.list("issue")[0];
+            assert_eq!(issue.str_at(&["code"]), Some("transient"), "{search}: {answer}");
+        }
+        assert_eq!(ids(app, "Condition?_id=c1").await, ["c1"]);
+        index(app).await;
+        app.call("DELETE", "/fhir/SearchParameter/own-code", &[], "").await.is(204);
+        for (search, _) in searches {
+            app.get(search).await.is(503);
+        }
+        index(app).await;
+        found().await;
+    })
+    .await;
+}
+
 /// What a service is started with (`--profiles`) finds what was stored before, too.
 #[tokio::test]
 async fn other_definitions_at_the_start_index_what_is_there() {

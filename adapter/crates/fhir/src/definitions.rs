@@ -151,6 +151,11 @@ impl Definitions {
         lineage.into_iter().flatten().flat_map(|kind| self.parameters.of(kind.name))
     }
 
+    /// All search parameters, each once for each type that it is defined for.
+    pub(crate) fn all_search_parameters(&self) -> impl Iterator<Item = &SearchParameter> {
+        self.parameters.all()
+    }
+
     /// The search parameter `code` of a resource type.
     pub fn search_parameter(&self, resource_type: &str, code: &str) -> Option<&SearchParameter> {
         self.search_parameters(resource_type).find(|parameter| parameter.code == code)

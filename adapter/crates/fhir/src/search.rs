@@ -15,6 +15,7 @@ mod expansion;
 mod fault;
 mod filter;
 mod fingerprint;
+mod holds;
 mod index;
 pub mod key;
 mod matches;
@@ -36,6 +37,7 @@ pub use condition::{
 pub use contained::{Contained, within};
 pub use expansion::{Expansions, Need, SystemCode};
 pub use fingerprint::{Fingerprints, INDEX_FORM};
+pub use holds::{holding, is_linked};
 pub use index::index;
 pub use matches::{Candidate, matches};
 pub use query::{Limits, Reading, Search, needs, parse};

@@ -231,6 +231,10 @@ impl SearchParameters {
         }
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &SearchParameter> {
+        self.by_base.values().flatten()
+    }
+
     pub(super) fn of(&self, base: &str) -> &[SearchParameter] {
         self.by_base.get(base).map_or(&[], Vec::as_slice)
     }

@@ -9,7 +9,7 @@
 //! | type | key |
 //! | --- | --- |
 //! | token | `code U+0001 system`, system empty when there is none |
-//! | reference | `Type/id` for one of our own, else the absolute url; a canonical `url U+0001 version` |
+//! | reference | `Type/id` for one of our own, `#Type.place.number` for a contained one, else the absolute url; a canonical `url U+0001 version` |
 //! | uri | the uri |
 //! | string | text folded to lower case without accents, `U+0001`, then the text as written |
 //! | unit of a quantity | as a token; in base units `U+0001` and the dimension |
@@ -18,7 +18,7 @@
 //! A parameter whose value is there without a key (a concept of words only) has the empty key.
 //! What modifiers look for is indexed under codes of its own: `code:text`, `code:of-type`,
 //! `code:identifier`, `code:canonical` (quantities in base units), `near:longitude`; what is
-//! contained, under `#Type.place.code`.
+//! contained, under codes that begin with `_contained:` ([`within`](super::within)).
 
 use crate::datetime::Micros;
 

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::contained;
 use crate::definitions::Definitions;
 
 /// Changes with the form of the index rows: of keys, of intervals, of what is indexed at all.
-pub const INDEX_FORM: u32 = 2;
+pub const INDEX_FORM: u32 = 3;
 
 /// A number for each search parameter of a type, by its code. It follows from what the rows of the
 /// index follow from.
@@ -19,13 +20,21 @@ pub struct Fingerprints(BTreeMap<String, u64>);
 impl Fingerprints {
     /// Those of a resource type.
     pub fn of(definitions: &Definitions, resource_type: &str) -> Fingerprints {
-        let mut all = BTreeMap::new();
+        // Contained resources are indexed by R4's own parameters. A site can take the place of some
+        // or write others in their name, which this many, of this length, tells.
+        let standard = definitions.all_search_parameters().filter(|one| contained::is_indexed(one));
+        let (mut count, mut length) = (0, 0);
+        for expression in standard.filter_map(|parameter| parameter.expression.as_ref()) {
+            (count, length) = (count + 1, length + expression.text().len());
+        }
+        let contained = fnv(START, &format!("{INDEX_FORM} {count} {length}"));
+        let mut all = BTreeMap::from([(contained::CODE.to_owned(), contained)]);
         for parameter in definitions.search_parameters(resource_type) {
             let Some(expression) = &parameter.expression else { continue };
             // Inherited parameters of the same code are indexed, too.
             let number = all
                 .entry(parameter.code.clone())
-                .or_insert_with(|| fnv(0xcbf2_9ce4_8422_2325, &INDEX_FORM.to_string()));
+                .or_insert_with(|| fnv(START, &INDEX_FORM.to_string()));
             *number = fnv(*number, parameter.kind.code());
             *number = fnv(*number, expression.text());
             for component in &parameter.components {
@@ -65,6 +74,8 @@ impl fmt::Display for Fingerprints {
     }
 }
 
+const START: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// FNV-1a, 64 bits: <https://www.rfc-editor.org/rfc/rfc9923>; a NUL ends each text.
 fn fnv(start: u64, text: &str) -> u64 {
     text.bytes()
@@ -96,7 +107,8 @@ mod tests {
         }
         let after = Fingerprints::of(&definitions, "Observation");
         let changed: Vec<String> = after.beyond(&before).into_iter().collect();
-        assert_eq!(changed, ["code", "lang", "risk"]);
+        // Another parameter stands where R4's code stood.
+        assert_eq!(changed, ["_contained", "code", "lang", "risk"]);
         assert_eq!(before.common(&after).beyond(&before), BTreeSet::new());
         assert!(before.beyond(&before.common(&after)).contains("code"));
         let patient = Fingerprints::of(&definitions, "Patient");

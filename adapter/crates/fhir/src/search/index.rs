@@ -10,39 +10,43 @@ use crate::definitions::{Definitions, SearchKind, SearchParameter};
 use crate::path::{Context, Value};
 
 use super::condition::{IndexRow, IndexValue};
+use super::contained::{Inside, is_indexed};
 use super::near::{LONGITUDE, position};
-use super::{composite, contained, date, quantity, reference, string, token, uri};
+use super::{composite, date, quantity, reference, string, token, uri};
 
 /// All index rows of `resource`, in order and without repeats. `base` is the service's own FHIR
 /// base URL, so that absolute references to it equal relative ones. A parameter whose expression
 /// fails on this resource has no rows.
 pub fn index(definitions: &Definitions, base: &str, resource: &Json) -> Vec<IndexRow> {
-    let mut rows = own(definitions, base, resource, |_| true);
-    rows.extend(contained::rows(definitions, resource, |inner| {
-        own(definitions, base, inner, contained::is_indexed)
-    }));
+    let inside = Inside::of(definitions, resource);
+    let mut rows = own(definitions, base, resource, &inside, |_| true);
+    let contained = inside.rows(&rows, |inner| own(definitions, base, inner, &inside, is_indexed));
+    rows.extend(contained);
     rows.sort_by(order);
     rows.dedup();
     rows
 }
 
-/// The rows of a resource itself, by some of the parameters.
-fn own(
+/// The rows of a resource itself, by some of the parameters. `inside` is what its references may
+/// mean by `#id`.
+pub(super) fn own(
     definitions: &Definitions,
     base: &str,
     resource: &Json,
+    inside: &Inside<'_>,
     is_wanted: impl Fn(&SearchParameter) -> bool,
 ) -> Vec<IndexRow> {
     let Some(resource_type) = resource.str_at(&["resourceType"]) else { return Vec::new() };
     let focus = [Value::node(resource)];
     let context = Context {
         definitions,
-        resource: Some(focus[0].clone()),
+        // Whose contained resources `resolve()` finds.
+        resource: Some(Value::node(inside.container)),
         variables: &[],
         now: None,
         resolve: None,
     };
-    let mut rows = Rows { base, code: "", rows: Vec::new() };
+    let mut rows = Rows { base, inside, code: "", rows: Vec::new() };
     for parameter in definitions.search_parameters(resource_type).filter(|one| is_wanted(one)) {
         // These two have columns of their own.
         if matches!(parameter.code.as_str(), "_id" | "_lastUpdated") {
@@ -98,6 +102,7 @@ fn rank(value: &IndexValue) -> u8 {
 
 struct Rows<'a> {
     base: &'a str,
+    inside: &'a Inside<'a>,
     code: &'a str,
     rows: Vec<IndexRow>,
 }
@@ -114,6 +119,8 @@ impl<'a> Rows<'a> {
             SearchKind::Reference => {
                 let keys = reference::keys(self.base, value);
                 self.keys("", keys.references);
+                let text = reference::text(value);
+                self.keys("", text.and_then(|text| self.inside.key(&text)).into_iter().collect());
                 self.keys(":identifier", keys.identifiers);
             }
             SearchKind::String => self.keys("", string::keys(self.code, value)),

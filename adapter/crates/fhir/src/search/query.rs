@@ -92,6 +92,8 @@ pub struct Search {
     pub ignored: Vec<Issue>,
     /// Whether contained resources are looked at, too; the query is about those that are not.
     pub contained: Contained,
+    /// Whether contained resources are given without what contains them.
+    pub alone: bool,
 }
 
 /// What must be known of terminology to read a search: to be handed in as
@@ -190,7 +192,7 @@ pub(super) struct Reader<'a> {
     strict: bool,
     expansions: &'a Expansions,
     /// Whether contained resources are looked at.
-    contained: Cell<bool>,
+    pub(super) contained: Cell<bool>,
     /// How many parameters have been looked up.
     steps: Cell<usize>,
     /// Where needs are noted when they are what is looked for.
@@ -221,6 +223,7 @@ impl<'a> Reader<'a> {
             used: Vec::new(),
             ignored: Vec::new(),
             contained: Contained::asked(parameters),
+            alone: contained::is_alone(parameters),
         };
         self.contained.set(search.contained != Contained::Without);
         let limit = self.limits.max_parameters;
@@ -287,16 +290,8 @@ impl<'a> Reader<'a> {
             "_cursor" => query.cursor = Some(value.to_owned()),
             "_contained" if matches!(value, "true" | "false" | "both") => {}
             "_contained" => return Err(Fault::expected(name, "true, false or both")),
-            "_containedType" => match value {
-                "container" => {}
-                "contained" if !self.contained.get() => {}
-                "contained" => {
-                    return Err(Fault::unsupported(
-                        "What is contained is given with what contains it; leave _containedType out or use _containedType=container.".to_owned(),
-                    ));
-                }
-                _ => return Err(Fault::expected(name, "container or contained")),
-            },
+            "_containedType" if matches!(value, "container" | "contained") => {}
+            "_containedType" => return Err(Fault::expected(name, "container or contained")),
             "_filter" => return self.filter(&query.resource_type, value).map(Some),
             name if SHAPING.contains(&name.split(':').next().unwrap_or_default()) => {}
             _ => {
@@ -410,10 +405,7 @@ impl<'a> Reader<'a> {
         }
         let parameter = self.parameter(resource_type, code)?;
         let asked = Asked { name, resource_type, parameter, modifier };
-        let is_first = depth == self.limits.max_chain;
-        if is_first && self.contained.get() && !contained::is_indexed(parameter) {
-            return Err(asked.unsupported("contained resources are found by R4's parameters only"));
-        }
+        self.check_contained(name, parameter, depth)?;
         match test {
             Test::Compare(operator, value) if modifier.is_none() => {
                 self.compared(&asked, operator, value)
@@ -516,6 +508,7 @@ impl<'a> Reader<'a> {
             None => (link, None),
         };
         let parameter = self.reference_parameter(link, resource_type, code)?;
+        self.check_contained(link, parameter, depth)?;
         let targets: Vec<&str> = match only {
             Some(only) if !self.definitions.is_resource(only) => {
                 return Err(Fault::expected(
@@ -527,15 +520,17 @@ impl<'a> Reader<'a> {
             None if parameter.target.is_empty() => self.definitions.resource_types().collect(),
             None => parameter.target.iter().map(String::as_str).collect(),
         };
-        let mut any = Vec::new();
+        let (mut any, mut count) = (Vec::new(), 0);
         let mut fault = None;
         for target in targets {
             match self.condition(target, inner, test, depth - 1) {
-                Ok(condition) => any.push(Condition::Refers(
-                    code.to_owned(),
-                    target.to_owned(),
-                    Box::new(condition),
-                )),
+                Ok(condition) => {
+                    count += 1;
+                    let inside = contained::referred(self.definitions, code, target, &condition);
+                    any.extend(inside);
+                    let (code, target) = (code.to_owned(), target.to_owned());
+                    any.push(Condition::Refers(code, target, Box::new(condition)));
+                }
                 // What cannot be read for one type may be read for another.
                 Err(Fault::Unknown(issue)) => {
                     fault = fault.or(Some(Fault::Unknown(issue)));
@@ -545,7 +540,7 @@ impl<'a> Reader<'a> {
                 }
                 Err(Fault::Value(issue)) => fault = Some(Fault::Value(issue)),
             }
-            if any.len() > MAX_TARGETS {
+            if count > MAX_TARGETS {
                 return Err(Fault::too_costly(format!(
                     "{link} may point to many types that have {inner}; name one, as in {code}:Patient.{inner}."
                 )));

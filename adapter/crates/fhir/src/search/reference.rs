@@ -4,6 +4,8 @@
 //! of a canonical's path, or by the parts of its version when one is given (`url|1.2` is above
 //! `url|1.2.3`); hierarchies of resources (`Location.partOf`) are not followed.
 
+use std::borrow::Cow;
+
 use crate::path::Value;
 
 use super::condition::Condition;
@@ -60,6 +62,14 @@ pub(super) fn keys(base: &str, value: &Value<'_>) -> Keys {
     keys
 }
 
+/// A reference as it is written.
+pub(super) fn text<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
+    match value.type_name() {
+        "Reference" => value.json()?.str_at(&["reference"]).map(Cow::Borrowed),
+        _ => value.as_str(),
+    }
+}
+
 /// Whether a key is `Type/id`.
 #[expect(clippy::ptr_arg, reason = "it filters an Option<String>")]
 fn is_relative(key: &String) -> bool {
@@ -67,7 +77,7 @@ fn is_relative(key: &String) -> bool {
 }
 
 /// Key of a reference's text, its version left out: `Type/id` when it is ours, the text itself
-/// when it is elsewhere, `None` for a contained resource.
+/// when it is elsewhere, `None` for a contained resource, whose key its place tells.
 pub fn reference_key(base: &str, text: &str) -> Option<String> {
     if text.starts_with('#') || text.is_empty() {
         return None;
