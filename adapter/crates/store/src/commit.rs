@@ -5,12 +5,11 @@
 //! updating the counter row, which on PostgreSQL holds the next one back and on SQLite happens
 //! under the write lock. Numbers are therefore in the order of commits.
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lumbar_fhir::datetime::Micros;
-use lumbar_fhir::search::{IndexRow, IndexValue, Query};
+use lumbar_fhir::search::{IndexRow, Query};
 
 use crate::dialect::{Session, Value};
 use crate::insert::{self, Insert, Table};
@@ -18,7 +17,8 @@ use crate::jobs::NewJob;
 use crate::names::{Fresh, Names};
 use crate::referrers::Unreferred;
 use crate::reindex::{self, Step};
-use crate::{Error, index, jobs, referrers, search};
+use crate::terms::{self, Terms};
+use crate::{Error, jobs, referrers, search};
 
 /// The interaction that made a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -381,56 +381,36 @@ impl<'a> Batch<'a> {
             resource.pending.clear();
         }
         newest.sort_unstable_by_key(|&(row_id, ..)| row_id);
-        let walked: Vec<i64> = indexed.iter().map(|&(row_id, ..)| row_id).collect();
-        self.replace(session, &walked, None).await?;
-        self.replace(session, &replaced, Some(KEEP)).await?;
+        let walked: BTreeSet<i64> = indexed.iter().map(|&(row_id, ..)| row_id).collect();
+        indexed.extend(newest.iter().map(|&(row_id, _, _, (change, _))| {
+            // What is deleted is not found.
+            let index = change.body.as_ref().map_or(&[][..], |_| &change.index);
+            (row_id, change.resource_type.as_str(), index)
+        }));
+        indexed.sort_unstable_by_key(|&(row_id, ..)| row_id);
+        let mut terms = Vec::with_capacity(indexed.len());
+        for (row_id, kind, rows) in indexed {
+            let found_by = Terms::new(session, self.names, &mut self.fresh, kind, rows).await?;
+            terms.push((row_id, found_by));
+        }
+        for chunk in insert::chunks(&replaced) {
+            let rows = session.dialect().tuples(chunk.len(), 1);
+            let values = chunk.iter().map(|&row_id| row_id.into()).collect();
+            session.execute(format!("{KEEP} WHERE row_id IN (VALUES {rows})"), values).await?;
+        }
         history.run(session).await?;
-        let mut current = Insert::new(&RESOURCE);
-        for &(row_id, type_id, id, version) in &newest {
-            current.row(version_row([row_id.into(), type_id.into(), id.into()], version));
+        let before: Vec<i64> = walked.iter().copied().chain(replaced).collect();
+        terms::replace(session, &terms, &before).await?;
+        let (walked, terms): (Vec<_>, Vec<_>) =
+            terms.iter().partition(|(row_id, _)| walked.contains(row_id));
+        terms::update(session, &walked).await?;
+        let mut current = Insert::new(session.dialect().pick(&RESOURCE_TERMS, &RESOURCE));
+        for (&(row_id, type_id, id, version), (_, terms)) in newest.iter().zip(terms) {
+            let own = version_row([row_id.into(), type_id.into(), id.into()], version);
+            let has_terms = session.dialect().pick(true, false);
+            current.row(own.chain(has_terms.then(|| terms.encode().as_slice().into())));
         }
         current.run(session).await?;
-        let (mut keys, mut dates, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        let there = newest.iter().filter(|(.., (change, _))| change.body.is_some());
-        indexed.extend(there.map(|&(row_id, _, _, (change, _))| {
-            (row_id, change.resource_type.as_str(), change.index.as_slice())
-        }));
-        for (row_id, kind, rows) in indexed {
-            for row in rows {
-                let code = &row.code;
-                let id = self.names.intern_parameter(session, &mut self.fresh, kind, code).await?;
-                match &row.value {
-                    IndexValue::Key(key) => keys.push((row_id, id, index::fit(key))),
-                    IndexValue::Date(low, high) => dates.push((row_id, id, *low, *high)),
-                    IndexValue::Number(low, high, _) if low.is_nan() || high.is_nan() => {}
-                    IndexValue::Number(low, high, unit) => {
-                        numbers.push((row_id, id, *low, *high, index::fit(unit)));
-                    }
-                }
-            }
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        dates.sort_unstable();
-        dates.dedup();
-        numbers.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
-        numbers.dedup();
-        let mut insert = Insert::new(&KEY_VALUE);
-        for (row_id, parameter, key) in keys {
-            insert.row([row_id.into(), parameter.into(), (&*key).into()]);
-        }
-        insert.run(session).await?;
-        let mut insert = Insert::new(&DATE_VALUE);
-        for (row_id, parameter, low, high) in dates {
-            insert.row([row_id.into(), parameter.into(), low.into(), high.into()]);
-        }
-        insert.run(session).await?;
-        let mut insert = Insert::new(&NUMBER_VALUE);
-        for (row_id, parameter, low, high, unit) in numbers {
-            let unit = (&*unit).into();
-            insert.row([row_id.into(), parameter.into(), low.into(), high.into(), unit]);
-        }
-        insert.run(session).await?;
         let mut insert = Insert::new(&AUDIT);
         for row in self.audit.drain(..) {
             insert.row([row.recorded.into(), (&*row.body).into()]);
@@ -438,35 +418,11 @@ impl<'a> Batch<'a> {
         insert.run(session).await?;
         jobs::insert(session, self.jobs.drain(..)).await
     }
-
-    /// Takes resources out of the index; `keep` does something with their versions before.
-    async fn replace(
-        &self,
-        session: &mut Session<'_>,
-        mut rows: &[i64],
-        keep: Option<&'static str>,
-    ) -> Result<(), Error> {
-        while !rows.is_empty() {
-            let (chunk, rest) = rows.split_at(insert::chunk(rows.len()));
-            rows = rest;
-            let values: Vec<Value> = chunk.iter().map(|&row_id| row_id.into()).collect();
-            let tuples = session.dialect().tuples(chunk.len(), 1);
-            for head in keep.into_iter().chain(TAKE_OUT) {
-                let sql = format!("{head} WHERE row_id IN (VALUES {tuples})");
-                session.execute(sql, values.clone()).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Moves current versions to the history.
 const KEEP: &str = "INSERT INTO history (row_id, version, last_updated, seq, method, body) \
                     SELECT row_id, version, last_updated, seq, method, body FROM resource";
-
-/// Takes resources out of the index.
-const TAKE_OUT: [&str; 3] =
-    ["DELETE FROM key_value", "DELETE FROM date_value", "DELETE FROM number_value"];
 
 /// The columns of a version, after those that say whose it is.
 fn version_row<const N: usize>(
@@ -497,22 +453,14 @@ const RESOURCE: Table = Table {
            body = excluded.body",
 };
 
-const KEY_VALUE: Table = Table {
-    head: "INSERT INTO key_value (row_id, parameter_id, value) VALUES",
-    columns: 3,
-    tail: "",
-};
-
-const DATE_VALUE: Table = Table {
-    head: "INSERT INTO date_value (row_id, parameter_id, low, high) VALUES",
-    columns: 4,
-    tail: "",
-};
-
-const NUMBER_VALUE: Table = Table {
-    head: "INSERT INTO number_value (row_id, parameter_id, low, high, unit) VALUES",
-    columns: 5,
-    tail: "",
+/// The same where a row says what it is found by.
+const RESOURCE_TERMS: Table = Table {
+    head: "INSERT INTO resource \
+           (row_id, type_id, id, version, last_updated, seq, method, body, terms) VALUES",
+    columns: 9,
+    tail: "ON CONFLICT (row_id) DO UPDATE SET version = excluded.version, \
+           last_updated = excluded.last_updated, seq = excluded.seq, method = excluded.method, \
+           body = excluded.body, terms = excluded.terms",
 };
 
 const AUDIT: Table =

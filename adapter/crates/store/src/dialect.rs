@@ -19,7 +19,7 @@ use sqlx::{
     Sqlite, SqliteConnection, Type,
 };
 
-use crate::{Error, Options};
+use crate::{Error, Options, index};
 
 /// A value bound to a placeholder.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +75,25 @@ impl Dialect {
             Dialect::Sqlite => "+",
             Dialect::Postgres => "",
         }
+    }
+
+    /// The one of two things that is for this database.
+    pub(crate) fn pick<T>(self, sqlite: T, postgres: T) -> T {
+        match self {
+            Dialect::Sqlite => sqlite,
+            Dialect::Postgres => postgres,
+        }
+    }
+
+    /// A column of the values that a row has of a parameter.
+    pub(crate) fn part(self, alias: &str, column: &str) -> String {
+        let place = match column {
+            "low" => 0,
+            "high" => 1,
+            "unit" => 2,
+            _ => return format!("{alias}.{column}"),
+        };
+        self.pick(format!("({alias}.value ->> {place})"), format!("{alias}.{column}"))
     }
 
     /// After a table and its alias: makes SQLite take this index, whose order is wanted.
@@ -359,7 +378,7 @@ impl Session<'_> {
         let sql = AssertSqlSafe(sql.into());
         Ok(match self {
             Session::Sqlite(connection) => {
-                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(integers(values))?);
                 let rows = query.fetch_all(&mut **connection).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
@@ -381,7 +400,7 @@ impl Session<'_> {
         let sql = AssertSqlSafe(sql.into());
         match self {
             Session::Sqlite(connection) => {
-                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(integers(values))?);
                 let mut rows = query.fetch(&mut **connection);
                 while let Some(row) = rows.try_next().await? {
                     if !take(&Row::Sqlite(row))? {
@@ -411,7 +430,7 @@ impl Session<'_> {
         let sql = AssertSqlSafe(sql.into());
         Ok(match self {
             Session::Sqlite(connection) => {
-                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(values)?);
+                let query = sqlx::query_with(sql, arguments::<SqliteArguments>(integers(values))?);
                 query.execute(&mut **connection).await?.rows_affected()
             }
             Session::Postgres(connection) => {
@@ -420,6 +439,16 @@ impl Session<'_> {
             }
         })
     }
+}
+
+/// The values as SQLite keeps them.
+fn integers(mut values: Vec<Value>) -> Vec<Value> {
+    for value in &mut values {
+        if let Value::Real(number) = value {
+            *value = Value::Int(index::order(*number));
+        }
+    }
+    values
 }
 
 fn arguments<A: Arguments>(values: Vec<Value>) -> Result<A, Error>
@@ -470,7 +499,10 @@ impl Row {
     }
 
     pub(crate) fn real_or_null(&self, column: usize) -> Result<Option<f64>, Error> {
-        self.get(column)
+        match self {
+            Row::Sqlite(_) => Ok(self.int_or_null(column)?.map(index::number)),
+            Row::Postgres(_) => self.get(column),
+        }
     }
 
     pub(crate) fn text(&self, column: usize) -> Result<&str, Error> {

@@ -52,3 +52,12 @@ impl Insert {
 pub(crate) fn chunk(left: usize) -> usize {
     if left >= LARGEST { LARGEST } else { 1 << left.ilog2() }
 }
+
+/// Rows in parts of such sizes.
+pub(crate) fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let part;
+        (part, rows) = rows.split_at_checked(chunk(rows.len().max(1)))?;
+        Some(part)
+    })
+}

@@ -23,6 +23,7 @@ mod reindex;
 mod resources;
 mod schema;
 mod search;
+mod terms;
 mod writer;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::dialect::Pool;
 
 /// Number, name, text for SQLite, text for PostgreSQL.
-const FILES: [(i64, &str, &str, &str); 6] = [
+const FILES: [(i64, &str, &str, &str); 7] = [
     (
         1,
         "first",
@@ -43,6 +43,12 @@ const FILES: [(i64, &str, &str, &str); 6] = [
         "bulk",
         include_str!("../migrations/sqlite/0006_bulk.sql"),
         include_str!("../migrations/postgres/0006_bulk.sql"),
+    ),
+    (
+        7,
+        "terms",
+        include_str!("../migrations/sqlite/0007_terms.sql"),
+        include_str!("../migrations/postgres/0007_terms.sql"),
     ),
 ];
 

@@ -11,6 +11,7 @@ use crate::dialect::{Dialect, Value};
 use crate::index::{KEPT, fit};
 use crate::names::Known;
 use crate::resources::clean;
+use crate::terms::Shape;
 
 /// Greatest depth of conditions within conditions.
 const DEPTH: usize = 12;
@@ -187,7 +188,7 @@ impl<'a> Builder<'a> {
         Ok(match condition {
             Condition::All(conditions) => self.join(conditions, subject, " AND ", "1 = 1")?,
             Condition::Any(conditions) => match self.keys(conditions, subject) {
-                Some((table, filter)) => self.exists(table, alias, &filter),
+                Some((parameter, filter)) => self.exists(Shape::Key, parameter, alias, &filter),
                 None => self.join(conditions, subject, " OR ", NEVER)?,
             },
             Condition::Not(condition) => format!("NOT {}", self.holds(condition, subject)?),
@@ -207,17 +208,15 @@ impl<'a> Builder<'a> {
             | Condition::Date(code, ..)
             | Condition::Number(code, ..) => match self.parameter(subject, code) {
                 Some(parameter) => {
-                    let (table, filter) = self.value(parameter, condition);
-                    self.exists(table, alias, &filter)
+                    let dialect = self.dialect;
+                    let (shape, filter) = self.value(condition, |column| dialect.part("v", column));
+                    self.exists(shape, parameter, alias, &filter)
                 }
                 None => NEVER.to_owned(),
             },
             Condition::Present(code) => match self.parameter(subject, code) {
                 Some(parameter) => {
-                    let parameter = self.bind(parameter);
-                    let filter = format!("v.parameter_id = {parameter}");
-                    let tables = ["key_value", "date_value", "number_value"];
-                    let any = tables.map(|table| self.exists(table, alias, &filter));
+                    let any = Shape::ALL.map(|shape| self.exists(shape, parameter, alias, ""));
                     format!("({})", any.join(" OR "))
                 }
                 None => NEVER.to_owned(),
@@ -229,11 +228,15 @@ impl<'a> Builder<'a> {
                     return Ok(NEVER.to_owned());
                 };
                 let to = Subject { resource_type: target, type_id, alias: self.alias() };
-                let row = format!("k{n}.row_id = r{alias}.row_id", n = to.alias);
-                let link = self.link(to.alias, parameter, to);
+                let n = to.alias;
+                let (from, own) = self.values(Shape::Key, parameter, alias, &format!("k{n}"));
+                let link = self.link(n, to);
                 let rest = self.holds(condition, to)?;
                 let no_join = self.dialect.no_join();
-                format!("EXISTS (SELECT 1 {link} AND {row} AND {rest}{no_join})")
+                format!(
+                    "EXISTS (SELECT 1 FROM {from} CROSS JOIN resource r{n} \
+                     WHERE {own} AND {link} AND {rest}{no_join})"
+                )
             }
             Condition::ReferredBy(source, code, condition) => {
                 let (Some(parameter), Some(type_id)) =
@@ -279,9 +282,7 @@ impl<'a> Builder<'a> {
                 }
             }
             Condition::Any(conditions) => match self.keys(conditions, subject) {
-                Some((table, filter)) => {
-                    Some(format!("SELECT v.row_id FROM {table} v WHERE {filter}"))
-                }
+                Some((parameter, filter)) => Some(self.having(Shape::Key, parameter, &filter)),
                 None => {
                     let mut parts = Vec::new();
                     for condition in conditions {
@@ -306,8 +307,8 @@ impl<'a> Builder<'a> {
             | Condition::Date(code, ..)
             | Condition::Number(code, ..) => match self.parameter(subject, code) {
                 Some(parameter) => {
-                    let (table, filter) = self.value(parameter, condition);
-                    Some(format!("SELECT v.row_id FROM {table} v WHERE {filter}"))
+                    let (shape, filter) = self.value(condition, |column| format!("v.{column}"));
+                    Some(self.having(shape, parameter, &filter))
                 }
                 None => nothing(),
             },
@@ -339,12 +340,13 @@ impl<'a> Builder<'a> {
                 let n = from.alias;
                 let Some(rows) = self.rows(condition, from)? else { return Ok(None) };
                 let to = Subject { alias: self.alias(), ..subject };
-                let link = self.link(n, parameter, to);
                 let rest = self.holds(condition, from)?;
+                let (values, own) = self.values(Shape::Key, parameter, n, &format!("k{n}"));
+                let link = self.link(n, to);
                 Some(format!(
-                    "SELECT r{m}.row_id {link} AND k{n}.row_id IN (SELECT r{n}.row_id \
-                     FROM resource r{n} WHERE r{n}.row_id IN ({rows}) \
-                     AND r{n}.body IS NOT NULL AND {rest})",
+                    "SELECT r{m}.row_id FROM resource r{n} CROSS JOIN {values} \
+                     CROSS JOIN resource r{m} WHERE r{n}.row_id IN ({rows}) \
+                     AND r{n}.body IS NOT NULL AND {rest} AND {own} AND {link}",
                     m = to.alias
                 ))
             }
@@ -355,19 +357,16 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// `FROM … WHERE …` that leads from the references `k{key}` of a parameter to their targets.
-    fn link(&mut self, key: usize, parameter: i64, to: Subject<'_>) -> String {
+    /// What leads from the references `k{key}` to their targets.
+    fn link(&mut self, key: usize, to: Subject<'_>) -> String {
         let Subject { resource_type, type_id, alias } = to;
-        let parameter = self.bind(parameter);
         // '0' comes right after '/'.
         let first = self.bind(clean(&format!("{resource_type}/")));
         let last = self.bind(clean(&format!("{resource_type}0")));
         let type_id = self.bind(type_id);
         let id = resource_type.chars().count() + 2;
         format!(
-            "FROM key_value k{key} CROSS JOIN resource r{alias} \
-             WHERE k{key}.parameter_id = {parameter} \
-             AND k{key}.value >= {first} AND k{key}.value < {last} \
+            "k{key}.value >= {first} AND k{key}.value < {last} \
              AND r{alias}.type_id = {type_id} AND r{alias}.id = substr(k{key}.value, {id}) \
              AND r{alias}.body IS NOT NULL"
         )
@@ -435,69 +434,64 @@ impl<'a> Builder<'a> {
         sql
     }
 
-    /// The table of a value condition, and the filter of its rows `v`.
-    fn value(&mut self, parameter: i64, condition: &Condition) -> (&'static str, String) {
-        let parameter = self.bind(parameter);
-        let (table, filter) = match condition {
-            Condition::Key(_, low, high) => ("key_value", self.key_between("v.value", low, high)),
-            Condition::KeyLike(_, pattern) => ("key_value", self.like("v.value", pattern)),
+    /// The shape of a value condition, and ` AND …` for the values `v`, whose columns `part` names.
+    fn value(&mut self, condition: &Condition, part: impl Fn(&str) -> String) -> (Shape, String) {
+        match condition {
+            Condition::Key(_, low, high) => (Shape::Key, self.key_between("v.value", low, high)),
+            Condition::KeyLike(_, pattern) => (Shape::Key, self.like("v.value", pattern)),
             Condition::KeyContains(_, text) => {
                 let length = text.chars().count();
                 let (text, end) = (self.bind(clean(text)), self.bind("\u{1}"));
                 let position = self.dialect.position();
                 let (at, end) =
                     (format!("{position}(v.value, {text})"), format!("{position}(v.value, {end})"));
-                (
-                    "key_value",
-                    format!(" AND {at} > 0 AND ({end} = 0 OR {at} + {length} <= {end} + 1)"),
-                )
+                let inside = format!("{end} = 0 OR {at} + {length} <= {end} + 1");
+                (Shape::Key, format!(" AND {at} > 0 AND ({inside})"))
             }
             Condition::KeyEnds(_, text) => {
                 let length = text.chars().count();
                 let text = self.bind(clean(text));
                 let end = format!("substr(v.value, length(v.value) - {length} + 1)");
-                ("key_value", format!(" AND {end} = {text}"))
+                (Shape::Key, format!(" AND {end} = {text}"))
             }
             Condition::Date(_, start, end) => {
-                ("date_value", self.interval(start, end, |&at: &Micros| at))
+                (Shape::Date, self.interval(&part, start, end, |&at: &Micros| at))
             }
             Condition::Number(_, low, high, unit) => {
-                let mut filter = self.interval(low, high, |&value: &f64| value);
+                let mut filter = self.interval(&part, low, high, |&value: &f64| value);
                 if let Some(unit) = unit {
-                    filter += &self.like("v.unit", unit);
+                    filter += &self.like(&part("unit"), unit);
                 }
-                ("number_value", filter)
+                (Shape::Number, filter)
             }
-            _ => ("key_value", format!(" AND {NEVER}")),
-        };
-        (table, format!("v.parameter_id = {parameter}{filter}"))
+            _ => (Shape::Key, format!(" AND {NEVER}")),
+        }
     }
 
     /// The filter of an interval. No interval ends before it starts, so a limit of one end is a
     /// limit of the other, which keeps the walk through the index short.
     fn interval<T, V: Into<Value>>(
         &mut self,
+        part: impl Fn(&str) -> String,
         low: &[Bound<T>; 2],
         high: &[Bound<T>; 2],
         value: impl Fn(&T) -> V,
     ) -> String {
-        let mut filter = self.between("v.low", &low[0], &low[1], &value);
-        filter += &self.between("v.high", &high[0], &high[1], &value);
+        let (start, end) = (part("low"), part("high"));
+        let mut filter = self.between(&start, &low[0], &low[1], &value);
+        filter += &self.between(&end, &high[0], &high[1], &value);
         if matches!(low[1], Bound::Open) {
-            filter += &self.between("v.low", &Bound::Open, &high[1], &value);
+            filter += &self.between(&start, &Bound::Open, &high[1], &value);
         }
         if matches!(high[0], Bound::Open) {
-            filter += &self.between("v.high", &low[0], &Bound::Open, &value);
+            filter += &self.between(&end, &low[0], &Bound::Open, &value);
         }
         filter
     }
 
-    /// Alternatives that are all single keys of one parameter become one list.
-    fn keys(
-        &mut self,
-        conditions: &[Condition],
-        subject: Subject<'_>,
-    ) -> Option<(&'static str, String)> {
+    /// Alternatives that are all single keys of one parameter become one list: the parameter, and
+    /// ` AND …` for its values `v`.
+    fn keys(&mut self, conditions: &[Condition], subject: Subject<'_>) -> Option<(i64, String)> {
         let single = |condition: &'_ Condition| match condition {
             Condition::Key(code, Bound::Included(low), Bound::Included(high)) if low == high => {
                 Some((code.clone(), low.clone()))
@@ -510,9 +504,8 @@ impl<'a> Builder<'a> {
             return None;
         }
         let parameter = self.parameter(subject, code)?;
-        let parameter = self.bind(parameter);
         let list = self.list(keys.iter().map(|(_, key)| Value::from(&*fit(key))));
-        Some(("key_value", format!("v.parameter_id = {parameter} AND v.value IN ({list})")))
+        Some((parameter, format!(" AND v.value IN ({list})")))
     }
 
     fn join(
@@ -536,14 +529,39 @@ impl<'a> Builder<'a> {
         self.known.parameter(subject.resource_type, code)
     }
 
-    /// That the row has a value for which the filter, which begins with the parameter, holds.
-    fn exists(&self, table: &str, alias: usize, filter: &str) -> String {
-        // Keys are looked up whole; of an interval only the row is known.
-        let no_index = if table == "key_value" { "" } else { self.dialect.no_index() };
-        format!(
-            "EXISTS (SELECT 1 FROM {table} v \
-             WHERE v.row_id = r{alias}.row_id AND {no_index}{filter}{no_join})",
-            no_join = self.dialect.no_join()
-        )
+    /// The values of a shape that a row `r` has of a parameter, as `alias`: an item of `FROM`, and
+    /// what must hold for it.
+    pub(super) fn values(
+        &mut self,
+        shape: Shape,
+        parameter: i64,
+        row: usize,
+        alias: &str,
+    ) -> (String, String) {
+        match self.dialect {
+            Dialect::Sqlite => {
+                let path = self.bind(&*shape.path(parameter));
+                (format!("jsonb_each(r{row}.terms, {path}) {alias}"), "1 = 1".to_owned())
+            }
+            Dialect::Postgres => {
+                let parameter = self.bind(parameter);
+                let own = format!("{alias}.row_id = r{row}.row_id");
+                let own = format!("{own} AND {alias}.parameter_id = {parameter}");
+                (format!("{} {alias}", shape.table()), own)
+            }
+        }
+    }
+
+    /// That the row has a value for which the filter holds.
+    fn exists(&mut self, shape: Shape, parameter: i64, row: usize, filter: &str) -> String {
+        let (from, own) = self.values(shape, parameter, row, "v");
+        let no_join = self.dialect.no_join();
+        format!("EXISTS (SELECT 1 FROM {from} WHERE {own}{filter}{no_join})")
+    }
+
+    /// The rows that have a value for which the filter holds.
+    fn having(&mut self, shape: Shape, parameter: i64, filter: &str) -> String {
+        let (table, parameter) = (shape.table(), self.bind(parameter));
+        format!("SELECT v.row_id FROM {table} v WHERE v.parameter_id = {parameter}{filter}")
     }
 }

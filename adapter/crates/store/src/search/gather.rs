@@ -9,6 +9,7 @@ use crate::Error;
 use crate::commit::row_ids;
 use crate::cursor::Place;
 use crate::dialect::Value;
+use crate::terms::Shape;
 
 impl<'a> Search<'a> {
     /// The statement of up to `count` matches after a place, among the rows of a condition. Its
@@ -106,30 +107,22 @@ impl<'a> Search<'a> {
 
     /// The value of `r0` that a sort goes by: the least when it ascends, else the greatest.
     pub(super) fn sort_value(&self, builder: &mut Builder<'a>, sort: &Sort) -> String {
-        let (table, ascending, descending, code, direction) = match sort {
+        let (shape, code, direction) = match sort {
             Sort::Id(_) => return "r0.id".to_owned(),
             Sort::LastUpdated(_) => return "r0.last_updated".to_owned(),
-            Sort::Key(code, direction) => {
-                ("key_value", "min(v.value)", "max(v.value)", code, direction)
-            }
-            Sort::Date(code, direction) => {
-                ("date_value", "min(v.low)", "max(v.high)", code, direction)
-            }
-            Sort::Number(code, direction) => {
-                ("number_value", "min(v.low)", "max(v.high)", code, direction)
-            }
+            Sort::Key(code, direction) => (Shape::Key, code, direction),
+            Sort::Date(code, direction) => (Shape::Date, code, direction),
+            Sort::Number(code, direction) => (Shape::Number, code, direction),
         };
-        let value = match direction {
-            Direction::Ascending => ascending,
-            Direction::Descending => descending,
+        let (edge, column) = match (direction, shape) {
+            (Direction::Ascending, Shape::Key) => ("min", "value"),
+            (Direction::Ascending, _) => ("min", "low"),
+            (Direction::Descending, Shape::Key) => ("max", "value"),
+            (Direction::Descending, _) => ("max", "high"),
         };
-        let parameter = self.known.parameter(&self.query.resource_type, code);
         // No parameter has the number 0.
-        let parameter = builder.bind(parameter.unwrap_or(0));
-        format!(
-            "(SELECT {value} FROM {table} v \
-             WHERE v.row_id = r0.row_id AND {no_index}v.parameter_id = {parameter})",
-            no_index = self.dialect.no_index()
-        )
+        let parameter = self.known.parameter(&self.query.resource_type, code).unwrap_or(0);
+        let (from, own) = builder.values(shape, parameter, 0, "v");
+        format!("(SELECT {edge}({}) FROM {from} WHERE {own})", self.dialect.part("v", column))
     }
 }

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::commit::row_ids;
 use crate::cursor::{Place, Way};
 use crate::dialect::{Session, Value};
+use crate::terms::Shape;
 
 /// What is walked.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,9 @@ pub(super) enum Source<'a> {
 /// The values of a sort key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values {
-    table: &'static str,
-    /// The index that has them in order.
-    index: &'static str,
+    shape: Shape,
+    /// The index that has them in order, where it is not the order of the table.
+    index: Option<&'static str>,
     column: &'static str,
     /// With the column they make the values of a resource and parameter different.
     others: &'static [&'static str],
@@ -47,7 +48,7 @@ impl Source<'_> {
     /// The index that must lead, where the database might take another.
     fn index(self) -> Option<&'static str> {
         match self {
-            Source::Values(values) => Some(values.index),
+            Source::Values(values) => values.index,
             Source::Column("last_updated") => Some("resource_last_updated"),
             Source::Rows | Source::Key(_) | Source::Column(_) | Source::Without(_) => None,
         }
@@ -124,19 +125,22 @@ impl<'a> Search<'a> {
             Sort::Id(direction) | Sort::LastUpdated(direction) => ("", *direction),
         };
         let ascends = direction == Direction::Ascending;
-        let (table, index, column, others): (_, _, _, &[&str]) = match sort {
-            Sort::Date(..) if ascends => ("date_value", "date_value_low", "low", &["high"]),
-            Sort::Date(..) => ("date_value", "date_value_high", "high", &["low"]),
-            Sort::Number(..) if ascends => {
-                ("number_value", "number_value_low", "low", &["high", "unit"])
-            }
-            Sort::Number(..) => ("number_value", "number_value_high", "high", &["low", "unit"]),
-            _ => ("key_value", "key_value_order", "value", &[]),
+        let (shape, high, others): (_, _, &[&str]) = match sort {
+            Sort::Date(..) if ascends => (Shape::Date, None, &["high"]),
+            Sort::Date(..) => (Shape::Date, Some("date_value_high"), &["low"]),
+            Sort::Number(..) if ascends => (Shape::Number, None, &["high", "unit"]),
+            Sort::Number(..) => (Shape::Number, Some("number_value_high"), &["low", "unit"]),
+            _ => (Shape::Key, None, &[]),
+        };
+        let column = match (shape, high) {
+            (Shape::Key, _) => "value",
+            (_, None) => "low",
+            (_, Some(_)) => "high",
         };
         // No parameter has the number 0.
         let parameter = self.known.parameter(&self.query.resource_type, code).unwrap_or(0);
         let before = if ascends { "<" } else { ">" };
-        Values { table, index, column, others, before, parameter }
+        Values { shape, index: high, column, others, before, parameter }
     }
 
     /// `SELECT …` of the rows `w` of a source after a place, in order, without its end.
@@ -171,7 +175,7 @@ impl<'a> Search<'a> {
             }
             Source::Values(values) => {
                 let parameter = builder.bind(values.parameter);
-                (values.table, Some(values.column), format!("w.parameter_id = {parameter}"))
+                (values.shape.table(), Some(values.column), format!("w.parameter_id = {parameter}"))
             }
         };
         let way = if self.order.rows_descend() { " DESC" } else { "" };
@@ -214,39 +218,25 @@ impl<'a> Search<'a> {
             Source::Key(condition) => Some(condition),
             _ => None,
         };
-        // Of an interval only the row is known.
-        let keep = |values: &Values| match values.table {
-            "key_value" => "",
-            _ => self.dialect.no_index(),
-        };
+        let no_join = self.dialect.no_join();
         match &source {
             Source::Values(values) => {
-                let list = |alias: &str, first: &str| {
-                    let mut list = format!("{alias}.{first}");
-                    list.extend(values.others.iter().map(|other| format!(", {alias}.{other}")));
-                    list
+                let list = |part: &dyn Fn(&str) -> String, first: &str| {
+                    let columns = std::iter::once(first).chain(values.others.iter().copied());
+                    columns.map(part).collect::<Vec<_>>().join(", ")
                 };
-                let parameter = builder.bind(values.parameter);
+                let (from, own) = builder.values(values.shape, values.parameter, 0, "e");
                 wanted.push(format!(
-                    "NOT EXISTS (SELECT 1 FROM {table} e WHERE e.row_id = w.row_id \
-                     AND {keep}e.parameter_id = {parameter} AND ({one}) {before} ({two}){no_join})",
-                    no_join = self.dialect.no_join(),
-                    table = values.table,
-                    keep = keep(values),
-                    one = list("e", values.column),
+                    "NOT EXISTS (SELECT 1 FROM {from} WHERE {own} \
+                     AND ({one}) {before} ({two}){no_join})",
+                    one = list(&|column| self.dialect.part("e", column), values.column),
                     before = values.before,
-                    two = list("w", value),
+                    two = list(&|column| format!("w.{column}"), value),
                 ));
             }
             Source::Without(values) => {
-                let parameter = builder.bind(values.parameter);
-                wanted.push(format!(
-                    "NOT EXISTS (SELECT 1 FROM {table} e WHERE e.row_id = w.row_id \
-                     AND {keep}e.parameter_id = {parameter}{no_join})",
-                    no_join = self.dialect.no_join(),
-                    table = values.table,
-                    keep = keep(values),
-                ));
+                let (from, own) = builder.values(values.shape, values.parameter, 0, "e");
+                wanted.push(format!("NOT EXISTS (SELECT 1 FROM {from} WHERE {own}{no_join})"));
             }
             Source::Rows | Source::Key(_) | Source::Column(_) => {}
         }
@@ -317,7 +307,7 @@ impl<'a> Search<'a> {
             }
             Source::Values(values) => {
                 let parameter = builder.bind(values.parameter);
-                (values.table, Some(values.column), format!("w.parameter_id = {parameter}"))
+                (values.shape.table(), Some(values.column), format!("w.parameter_id = {parameter}"))
             }
             Source::Rows | Source::Key(_) | Source::Without(_) => {
                 let (first, last) = row_ids(self.type_id);

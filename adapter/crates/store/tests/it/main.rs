@@ -10,6 +10,7 @@ mod referrers;
 mod reindex;
 mod resources;
 mod search;
+mod terms;
 
 use lumbar_fhir::search::{IndexRow, IndexValue};
 use lumbar_store::{Change, Commit, Method, Options, Store};

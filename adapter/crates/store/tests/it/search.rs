@@ -1,4 +1,4 @@
-mod model;
+pub mod model;
 mod pages;
 
 use lumbar_fhir::search::{Bound, Condition, Direction, IndexRow, IndexValue, Query, Sort};
