@@ -58,17 +58,19 @@ fn text(value: &Value) -> String {
 /// Why the case fails, if it does.
 fn fault(case: &Json, definitions: &Definitions, inputs: &Path) -> Option<String> {
     let input = case.str_at(&["input"]).map(|name| json(&inputs.join(name)));
-    let must_fail = case.str_at(&["invalid"]).is_some();
     let parsed = Expression::parse(case.str_at(&["expression"]).unwrap_or_default());
-    let result = match &parsed {
-        Ok(expression) => {
-            let focus = input.as_ref().and_then(|json| json.str_at(&["resourceType"]));
-            expression
-                .check(definitions, focus)
-                .and_then(|()| evaluate(definitions, expression, input.as_ref()))
-        }
-        Err(error) => Err(error.clone()),
+    let focus = input.as_ref().and_then(|json| json.str_at(&["resourceType"]));
+    let checked = parsed.as_ref().map_err(Clone::clone).and_then(|parsed| {
+        parsed.check(definitions, focus)?;
+        Ok(parsed)
+    });
+    // A fault of syntax shows when the expression is read, one of meaning before there are data.
+    let must_fail = match case.str_at(&["invalid"]) {
+        Some("syntax") if parsed.is_ok() => return Some("is read".to_string()),
+        Some("semantic") if checked.is_ok() => return Some("passes the check".to_string()),
+        invalid => invalid.is_some(),
     };
+    let result = checked.and_then(|parsed| evaluate(definitions, parsed, input.as_ref()));
     let items = match result {
         Err(_) if must_fail => return None,
         Err(error) => return Some(format!("error: {error}")),
@@ -102,6 +104,17 @@ fn fault(case: &Json, definitions: &Definitions, inputs: &Path) -> Option<String
 
 fn texts(items: &[Value]) -> Vec<String> {
     items.iter().map(text).collect()
+}
+
+/// First and last column of a table in `fixtures/fhirpath`.
+fn table(name: &str) -> BTreeMap<String, String> {
+    let path = root().join("fixtures/fhirpath").join(name);
+    let table = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let row = |line: &str| {
+        let (text, rest) = line.split_once('\t').unwrap_or_else(|| panic!("{name}: {line}"));
+        (text.to_string(), rest.to_string())
+    };
+    table.lines().skip(1).map(row).collect()
 }
 
 /// Cases that are known to fail: name, kind (`feature`, `bug` or `wont-fix`) and reason.
@@ -209,6 +222,105 @@ fn the_expressions_of_the_standard_name_elements_that_exist() {
         }
     }
     assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The expressions of R4's extensions, UK Core, SDC and BaRS: of invariants, of extension contexts
+/// and in forms.
+#[test]
+fn the_expressions_of_profiles_and_forms_are_understood() {
+    let Some(shared) = shared() else { return };
+    let definitions = Definitions::r4();
+    let mut found = Published { definitions: &definitions, count: 0, wrong: BTreeMap::new() };
+    let mut folders = vec![shared.join("fhir")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "json")
+                && let Ok(json) =
+                    fs::read(&path).map_err(|_| ()).and_then(|b| Json::parse(&b).map_err(|_| ()))
+            {
+                found.look_into(&json, None);
+            }
+        }
+    }
+    println!("{} expressions of profiles and forms", found.count);
+    assert!(found.count > 500, "only {} expressions", found.count);
+    let known: BTreeMap<String, String> = table("faulty-expressions.tsv");
+    for text in known.keys() {
+        assert!(found.wrong.remove(text).is_some(), "{text} is understood: take it out");
+    }
+    let wrong: Vec<String> =
+        found.wrong.iter().map(|(text, error)| format!("{text}\t{error}")).collect();
+    assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+}
+
+struct Published<'d> {
+    definitions: &'d Definitions,
+    count: usize,
+    wrong: BTreeMap<String, String>,
+}
+
+impl Published<'_> {
+    fn look_into(&mut self, json: &Json, path: Option<&str>) {
+        let path = json
+            .str_at(&["path"])
+            .filter(|path| path.contains('.') || path.starts_with(char::is_uppercase))
+            .or(path);
+        let text = json.str_at(&["expression"]);
+        let is_other = json.str_at(&["language"]).is_some_and(|of| of != "text/fhirpath");
+        let is_path = json.get("language").is_some() && !is_other
+            || json.get("human").is_some() && json.get("severity").is_some();
+        if let (Some(text), true) = (text, is_path) {
+            // A form's expression is about what its engine puts there.
+            self.check(text, path.filter(|_| json.get("severity").is_some()));
+        }
+        for context in json.list("contextInvariant").iter().filter_map(Json::as_str) {
+            self.check(context, None);
+        }
+        for context in json.list("context") {
+            if context.str_at(&["type"]) == Some("fhirpath") {
+                self.check(context.str_at(&["expression"]).unwrap_or_default(), None);
+            }
+        }
+        match json {
+            Json::Object(object) => object.iter().for_each(|(_, json)| self.look_into(json, path)),
+            Json::Array(items) => items.iter().for_each(|json| self.look_into(json, path)),
+            _ => {}
+        }
+    }
+
+    fn check(&mut self, text: &str, path: Option<&str>) {
+        self.count += 1;
+        let result = Expression::parse(text).and_then(|expression| {
+            let kinds = self.types_at(path.unwrap_or_default());
+            if kinds.is_empty() {
+                return expression.check(self.definitions, None);
+            }
+            let check = |kind: &&str| expression.check(self.definitions, Some(kind));
+            let mut results = kinds.iter().map(check);
+            results.clone().find(Result::is_ok).or(results.next()).unwrap_or(Ok(()))
+        });
+        if let Err(error) = result {
+            self.wrong.insert(text.to_string(), error.to_string());
+        }
+    }
+
+    /// The types that the element of a path can have; none if that is not known.
+    fn types_at(&self, path: &str) -> Vec<&'static str> {
+        let mut parts = path.split('.');
+        let root = parts.next().and_then(|root| self.definitions.type_of(root));
+        let mut kinds: Vec<&str> = root.iter().map(|kind| kind.name).collect();
+        for part in parts {
+            let part = part.trim_end_matches("[x]");
+            let elements = kinds.iter().filter_map(|kind| self.definitions.child(kind, part));
+            let types = elements.flat_map(|element| &element.types);
+            kinds =
+                types.filter_map(|kind| self.definitions.content(kind)).map(|k| k.name).collect();
+        }
+        kinds
+    }
 }
 
 /// The one official example whose narrative is empty.

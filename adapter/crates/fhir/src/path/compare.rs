@@ -49,6 +49,23 @@ pub(super) fn equal(one: &Value, two: &Value) -> Option<bool> {
     }
 }
 
+/// How many steps a comparison with the item counts for: one for each part and 64 bytes of it.
+pub(super) fn weight(item: &Value) -> u64 {
+    fn tree(json: &Json) -> u64 {
+        match json {
+            Json::Object(object) => object.iter().fold(1, |sum, (_, json)| sum + tree(json)),
+            Json::Array(items) => items.iter().fold(1, |sum, json| sum + tree(json)),
+            Json::String(text) => 1 + text.len() as u64 / 64,
+            Json::Null | Json::Bool(_) | Json::Number(_) => 1,
+        }
+    }
+    match item {
+        Value::Node(node) => tree(node.json),
+        Value::String(text) => 1 + text.len() as u64 / 64,
+        _ => 1,
+    }
+}
+
 fn equal_siblings(one: Option<&Json>, two: Option<&Json>) -> bool {
     match (one, two) {
         (None, None) => true,

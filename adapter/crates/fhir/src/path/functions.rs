@@ -7,16 +7,23 @@ mod fhir;
 mod filtering;
 mod math;
 mod narrative;
+mod questionnaire;
+mod resolve;
 mod string;
 mod subsetting;
+mod terminology;
 mod tree;
 pub(super) mod types;
 mod utility;
 
+use std::borrow::Cow;
+
+use smallvec::smallvec;
+
 use super::PathError;
 use super::eval::{Evaluated, Items, Scope};
+use super::expr::Expr;
 use super::operators;
-use super::parser::Expr;
 use super::value::Value;
 
 /// A function that an expression can call.
@@ -36,12 +43,15 @@ pub(super) struct Call<'s, 'a> {
 }
 
 /// All functions, by section.
-static FUNCTIONS: [&[Function]; 12] = [
+static FUNCTIONS: [&[Function]; 15] = [
     existence::FUNCTIONS,
     filtering::FUNCTIONS,
     subsetting::FUNCTIONS,
     types::FUNCTIONS,
     fhir::FUNCTIONS,
+    resolve::FUNCTIONS,
+    terminology::FUNCTIONS,
+    questionnaire::FUNCTIONS,
     narrative::FUNCTIONS,
     conversion::FUNCTIONS,
     string::FUNCTIONS,
@@ -74,11 +84,6 @@ impl Function {
         self.name
     }
 
-    /// Whether it looks at the type of its focus only.
-    pub fn tests_type(&self) -> bool {
-        matches!(self.name, "is" | "as" | "ofType")
-    }
-
     pub fn resolves(&self) -> bool {
         self.name == "resolve"
     }
@@ -87,23 +92,26 @@ impl Function {
 impl<'s, 'a> Call<'s, 'a> {
     /// The collection that an argument stands for; empty if it is not given.
     fn items(&self, index: usize) -> Evaluated<'a> {
-        self.arguments.get(index).map_or(Ok(Vec::new()), |argument| self.scope.eval(argument))
+        self.arguments.get(index).map_or(Ok(Items::new()), |argument| self.scope.eval(argument))
     }
 
     /// An argument for one item of the focus.
     fn for_item(&self, index: usize, item: &Value<'a>, position: usize) -> Evaluated<'a> {
         match self.arguments.get(index) {
             Some(argument) => self.scope.within(item, position).eval(argument),
-            None => Ok(Vec::new()),
+            None => Ok(Items::new()),
         }
     }
 
     /// An argument as a condition on one item of the focus.
     fn holds(&self, item: &Value<'a>, position: usize) -> Result<Option<bool>, PathError> {
-        operators::boolean(&self.for_item(0, item, position)?)
+        match self.arguments.first() {
+            Some(argument) => self.scope.within(item, position).truth(argument),
+            None => Ok(None),
+        }
     }
 
-    fn string(&self, index: usize) -> Result<Option<String>, PathError> {
+    fn string(&self, index: usize) -> Result<Option<Cow<'a, str>>, PathError> {
         operators::string(&self.items(index)?)
     }
 
@@ -118,7 +126,7 @@ impl<'s, 'a> Call<'s, 'a> {
 }
 
 fn one<'a>(value: Value<'a>) -> Evaluated<'a> {
-    Ok(vec![value])
+    Ok(smallvec![value])
 }
 
 fn truth<'a>(value: bool) -> Evaluated<'a> {
@@ -126,7 +134,7 @@ fn truth<'a>(value: bool) -> Evaluated<'a> {
 }
 
 fn some<'a>(value: Option<Value<'a>>) -> Evaluated<'a> {
-    Ok(value.into_iter().collect::<Items>())
+    Ok(value.into_iter().collect())
 }
 
 /// The names of all functions.

@@ -1,6 +1,8 @@
 //! From an item to its elements: <https://hl7.org/fhir/R4/fhirpath.html#variables> and
 //! <https://hl7.org/fhir/R4/json.html#primitive>.
 
+use super::eval::Items;
+use super::expr::Name;
 use super::value::{NULL, Node, Typing, Value};
 use crate::definitions::{Definitions, Element, ElementType, Kind, Type};
 use crate::{Json, Object};
@@ -9,8 +11,27 @@ use crate::{Json, Object};
 pub(super) fn member<'a>(
     definitions: &'a Definitions,
     item: &Value<'a>,
+    name: &Name,
+    out: &mut Items<'a>,
+) {
+    if let Value::Node(node) = item
+        && let (Typing::Known(kind), Json::Object(object)) = (node.typing, node.json)
+        && !(kind.is_abstract && kind.kind == Kind::Resource)
+    {
+        if let Some(element) = name.memo.element(definitions, kind, &name.text) {
+            typed_member(definitions, object, element, out);
+        }
+        return;
+    }
+    plain_member(definitions, item, &name.text, out);
+}
+
+/// [`member`] by a name that no expression keeps.
+pub(super) fn plain_member<'a>(
+    definitions: &'a Definitions,
+    item: &Value<'a>,
     name: &str,
-    out: &mut Vec<Value<'a>>,
+    out: &mut Items<'a>,
 ) {
     match item {
         Value::Node(node) => node_member(definitions, node, name, out),
@@ -20,6 +41,14 @@ pub(super) fn member<'a>(
         Value::Type { name: type_name, .. } if name == "name" => {
             out.push(Value::String(type_name.clone()));
         }
+        Value::Type { namespace, name: of } if name == "baseType" => {
+            let base = match *namespace {
+                "FHIR" => definitions.type_of(of).and_then(|kind| definitions.base(kind)),
+                _ => None,
+            };
+            let base = base.map_or("System.Any".into(), |base| format!("FHIR.{}", base.name));
+            out.push(Value::String(base.into()));
+        }
         Value::Quantity(quantity) if name == "value" => out.push(Value::Decimal(quantity.value)),
         Value::Quantity(quantity) if name == "unit" => {
             out.push(Value::String(quantity.unit.clone()));
@@ -28,12 +57,7 @@ pub(super) fn member<'a>(
     }
 }
 
-fn node_member<'a>(
-    definitions: &'a Definitions,
-    node: &Node<'a>,
-    name: &str,
-    out: &mut Vec<Value<'a>>,
-) {
+fn node_member<'a>(definitions: &'a Definitions, node: &Node<'a>, name: &str, out: &mut Items<'a>) {
     match (typing(definitions, node), node.json) {
         (Typing::Unresolved(_), _) => {}
         (Typing::Known(kind), Json::Object(object)) => {
@@ -90,16 +114,17 @@ fn typed_member<'a>(
     definitions: &'a Definitions,
     object: &'a Object,
     element: &'a Element,
-    out: &mut Vec<Value<'a>>,
+    out: &mut Items<'a>,
 ) {
     if !element.is_choice {
         let Some(kind) = element.types.first() else { return };
-        let content = definitions.content(kind);
-        let sibling = match content {
-            Some(content) if content.kind == Kind::Primitive => sibling(object, element.name),
-            _ => None,
+        let is_primitive =
+            definitions.content(kind).is_some_and(|content| content.kind == Kind::Primitive);
+        let (json, sibling) = match is_primitive {
+            true => with_sibling(object, element.name),
+            false => (object.get(element.name), None),
         };
-        match object.get(element.name) {
+        match json {
             Some(json) => push(definitions, json, sibling, element, kind, out),
             None if sibling.is_some() => push(definitions, &NULL, sibling, element, kind, out),
             None => {}
@@ -125,7 +150,7 @@ fn push<'a>(
     sibling: Option<&'a Json>,
     element: &'a Element,
     kind: &'a ElementType,
-    out: &mut Vec<Value<'a>>,
+    out: &mut Items<'a>,
 ) {
     let content = match element.path {
         "Resource.id" => definitions.type_of("id"),
@@ -139,15 +164,22 @@ fn push_all<'a>(
     sibling: Option<&'a Json>,
     typing: Typing<'a>,
     definitions: &'a Definitions,
-    out: &mut Vec<Value<'a>>,
+    out: &mut Items<'a>,
 ) {
+    // Where any resource can stand, each item tells what it is.
+    let is_open = match typing {
+        Typing::Known(kind) => kind.is_abstract && kind.kind == Kind::Resource,
+        _ => true,
+    };
     let mut push = |json: &'a Json, sibling: Option<&'a Json>| {
-        let sibling = sibling.filter(|sibling| **sibling != Json::Null);
-        if *json == Json::Null && sibling.is_none() {
+        let sibling = sibling.filter(|sibling| !matches!(sibling, Json::Null));
+        if matches!(json, Json::Null) && sibling.is_none() {
             return;
         }
         let mut node = Node { json, sibling, typing };
-        node.typing = self::typing(definitions, &node);
+        if is_open {
+            node.typing = self::typing(definitions, &node);
+        }
         out.push(Value::Node(node));
     };
     match (json, sibling) {
@@ -169,16 +201,35 @@ fn push_all<'a>(
     }
 }
 
+/// A primitive's member and the one that holds its id and extensions.
+fn with_sibling<'a>(object: &'a Object, name: &str) -> (Option<&'a Json>, Option<&'a Json>) {
+    let (mut json, mut sibling) = (None, None);
+    for (member, value) in object.iter() {
+        if member == name {
+            json = Some(value);
+        } else if member.as_bytes().first() == Some(&b'_') && member.get(1..) == Some(name) {
+            sibling = Some(value);
+        }
+    }
+    (json, sibling)
+}
+
 fn sibling<'a>(object: &'a Object, name: &str) -> Option<&'a Json> {
-    object.iter().find(|(key, _)| key.strip_prefix('_') == Some(name)).map(|(_, json)| json)
+    let is_it = |key: &str| key.as_bytes().first() == Some(&b'_') && key.get(1..) == Some(name);
+    object.iter().find(|(key, _)| is_it(key)).map(|(_, json)| json)
+}
+
+/// [`sibling`], where the value can have one.
+fn sibling_of<'a>(object: &'a Object, name: &str, json: &Json) -> Option<&'a Json> {
+    match json {
+        Json::Object(_) => None,
+        Json::Array(items) if matches!(items.first(), Some(Json::Object(_))) => None,
+        _ => sibling(object, name),
+    }
 }
 
 /// Adds all elements of an item in the order in which they stand.
-pub(super) fn children<'a>(
-    definitions: &'a Definitions,
-    item: &Value<'a>,
-    out: &mut Vec<Value<'a>>,
-) {
+pub(super) fn children<'a>(definitions: &'a Definitions, item: &Value<'a>, out: &mut Items<'a>) {
     let Value::Node(node) = item else { return };
     let typing = typing(definitions, node);
     if matches!(typing, Typing::Unresolved(_)) {
@@ -194,7 +245,7 @@ pub(super) fn children<'a>(
         let (name, json, sibling) = match name.strip_prefix('_') {
             Some(name) if object.get(name).is_some() => continue,
             Some(name) => (name, &NULL, Some(json)),
-            None => (name, json, sibling(object, name)),
+            None => (name, json, sibling_of(object, name, json)),
         };
         match typing {
             Typing::Known(_) if name == "resourceType" => {}

@@ -1,59 +1,89 @@
 //! Operators: <https://hl7.org/fhirpath/N1/#operations>.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use rust_decimal::prelude::ToPrimitive;
+use smallvec::smallvec;
 
 use super::compare::{self, as_decimal};
 use super::eval::{Evaluated, Items, Scope};
-use super::parser::{Expr, Operator};
+use super::expr::{Expr, Operator};
 use super::value::{Quantity, Value};
 use super::{PathError, units};
 use crate::Json;
 
+impl Operator {
+    /// Whether it gives a boolean or nothing.
+    pub fn is_condition(self) -> bool {
+        !matches!(
+            self,
+            Operator::Multiply
+                | Operator::Divide
+                | Operator::Div
+                | Operator::Mod
+                | Operator::Add
+                | Operator::Subtract
+                | Operator::Concatenate
+                | Operator::As
+                | Operator::Union
+        )
+    }
+}
+
+/// The operators that compare.
+pub(super) fn condition<'a>(
+    scope: &Scope<'_, 'a>,
+    operator: Operator,
+    left: &'a Expr,
+    right: &'a Expr,
+) -> Result<Option<bool>, PathError> {
+    let left = scope.eval(left)?;
+    // Most comparisons are of one text with one that stands in the expression.
+    if let (Operator::Equal | Operator::NotEqual, Expr::String(literal)) = (operator, right)
+        && let [item] = left.as_slice()
+        && let Some(text) = item.plain_text()
+    {
+        return Ok(Some((text == literal.text) == (operator == Operator::Equal)));
+    }
+    let right = scope.eval(right)?;
+    match operator {
+        Operator::Equal => equal(scope, &left, &right),
+        Operator::NotEqual => Ok(equal(scope, &left, &right)?.map(|same| !same)),
+        Operator::Equivalent => equivalent(scope, &left, &right).map(Some),
+        Operator::NotEquivalent => Ok(Some(!equivalent(scope, &left, &right)?)),
+        Operator::In => membership(scope, &left, &right),
+        Operator::Contains => membership(scope, &right, &left),
+        operator => ordered(operator, &left, &right),
+    }
+}
+
+/// The operators that calculate.
 pub(super) fn binary<'a>(
     scope: &Scope<'_, 'a>,
     operator: Operator,
     left: &'a Expr,
     right: &'a Expr,
 ) -> Evaluated<'a> {
-    let left = scope.eval(left)?;
-    if matches!(operator, Operator::And | Operator::Or | Operator::Xor | Operator::Implies) {
-        let right = || boolean(&scope.eval(right)?);
-        return Ok(truth_value(logic(operator, boolean(&left)?, right)?));
+    let (left, right) = (scope.eval(left)?, scope.eval(right)?);
+    if operator == Operator::Concatenate {
+        let (left, right) =
+            (string(&left)?.unwrap_or_default(), string(&right)?.unwrap_or_default());
+        scope.text((left.len() + right.len()) as u64)?;
+        return Ok(smallvec![Value::String((left + right.as_ref()).into_owned().into())]);
     }
-    let right = scope.eval(right)?;
-    match operator {
-        Operator::Equal => Ok(truth_value(equal(scope, &left, &right)?)),
-        Operator::NotEqual => Ok(truth_value(equal(scope, &left, &right)?.map(|same| !same))),
-        Operator::Equivalent => Ok(truth_value(Some(equivalent(scope, &left, &right)?))),
-        Operator::NotEquivalent => Ok(truth_value(Some(!equivalent(scope, &left, &right)?))),
-        Operator::In => membership(scope, &left, &right),
-        Operator::Contains => membership(scope, &right, &left),
-        Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
-            ordered(operator, &left, &right)
-        }
-        Operator::Concatenate => {
-            let left = string(&left)?.unwrap_or_default();
-            let right = string(&right)?.unwrap_or_default();
-            scope.text((left.len() + right.len()) as u64)?;
-            Ok(vec![Value::String((left + &right).into())])
-        }
-        operator => match (value(&left)?, value(&right)?) {
-            (Some(left), Some(right)) => {
-                let found = arithmetic(operator, &left.to_system(), &right.to_system())?;
-                if let Some(Value::String(text)) = &found {
-                    scope.text(text.len() as u64)?;
-                }
-                Ok(found.into_iter().collect())
-            }
-            _ => Ok(Vec::new()),
-        },
+    let (Some(left), Some(right)) = (value(&left)?, value(&right)?) else {
+        return Ok(Items::new());
+    };
+    let found = arithmetic(operator, &left.to_system(), &right.to_system())?;
+    if let Some(Value::String(text)) = &found {
+        scope.text(text.len() as u64)?;
     }
+    Ok(found.into_iter().collect())
 }
 
 /// Three-valued logic; the right operand is evaluated only if it matters.
-fn logic(
+pub(super) fn logic(
     operator: Operator,
     left: Option<bool>,
     right: impl FnOnce() -> Result<Option<bool>, PathError>,
@@ -82,7 +112,6 @@ pub(super) fn truth_value<'a>(value: Option<bool>) -> Items<'a> {
 }
 
 fn equal(scope: &Scope, left: &[Value], right: &[Value]) -> Result<Option<bool>, PathError> {
-    scope.work(left.len() as u64)?;
     if left.is_empty() || right.is_empty() {
         return Ok(None);
     }
@@ -91,6 +120,7 @@ fn equal(scope: &Scope, left: &[Value], right: &[Value]) -> Result<Option<bool>,
     }
     let mut all = Some(true);
     for (one, two) in left.iter().zip(right) {
+        scope.work(compare::weight(one))?;
         match compare::equal(one, two) {
             Some(false) => return Ok(Some(false)),
             None => all = None,
@@ -101,28 +131,38 @@ fn equal(scope: &Scope, left: &[Value], right: &[Value]) -> Result<Option<bool>,
 }
 
 fn equivalent(scope: &Scope, left: &[Value], right: &[Value]) -> Result<bool, PathError> {
-    scope.work((left.len() as u64).saturating_mul(right.len() as u64))?;
+    let weight = left.iter().map(compare::weight).fold(0, u64::saturating_add);
+    scope.work(weight.saturating_mul(right.len() as u64))?;
     Ok(compare::same_in_any_order(left, right, compare::equivalent))
 }
 
-fn membership<'a>(scope: &Scope<'_, 'a>, item: &[Value<'a>], of: &[Value<'a>]) -> Evaluated<'a> {
-    match single(item)? {
-        Some(item) => Ok(vec![Value::Boolean(scope.contains(of, item)?)]),
-        None => Ok(Vec::new()),
-    }
+fn membership<'a>(
+    scope: &Scope<'_, 'a>,
+    item: &[Value<'a>],
+    of: &[Value<'a>],
+) -> Result<Option<bool>, PathError> {
+    single(item)?.map(|item| scope.contains(of, item)).transpose()
 }
 
-fn ordered<'a>(operator: Operator, left: &[Value], right: &[Value]) -> Evaluated<'a> {
+/// Whether the one item is one of the texts.
+pub(super) fn among(items: &[Value], texts: &[Expr]) -> Result<Option<bool>, PathError> {
+    let Some(item) = single(items)? else { return Ok(None) };
+    let item = item.to_system();
+    let own = item.plain_text();
+    let is_it = |text: &Expr| matches!(text, Expr::String(of) if Some(of.text.as_str()) == own);
+    Ok(Some(texts.iter().any(is_it)))
+}
+
+fn ordered(operator: Operator, left: &[Value], right: &[Value]) -> Result<Option<bool>, PathError> {
     let (Some(left), Some(right)) = (value(left)?, value(right)?) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    let order = compare::order(left, right)?;
-    Ok(truth_value(order.map(|order| match operator {
+    Ok(compare::order(left, right)?.map(|order| match operator {
         Operator::Less => order == Ordering::Less,
         Operator::LessOrEqual => order != Ordering::Greater,
         Operator::Greater => order == Ordering::Greater,
         _ => order != Ordering::Less,
-    })))
+    }))
 }
 
 /// Overflow and division by zero give nothing.
@@ -192,13 +232,16 @@ fn quantities<'a>(
     left: &Quantity<'a>,
     right: &Quantity<'a>,
 ) -> Option<Option<Quantity<'a>>> {
-    let with = |value: Option<_>, unit: std::borrow::Cow<'a, str>| {
-        Some(value.map(|value| Quantity { value, unit }))
-    };
+    let with =
+        |value: Option<_>, unit: Cow<'a, str>| Some(value.map(|value| Quantity { value, unit }));
     match operator {
         Operator::Add | Operator::Subtract => {
             let value = match left.unit == right.unit {
                 true => Some(right.value),
+                // A difference of temperatures is no temperature.
+                false if units::has_own_zero(&left.unit) || units::has_own_zero(&right.unit) => {
+                    None
+                }
                 false => units::convert(right, &left.unit),
             };
             let Some(value) = value else { return Some(None) };
@@ -239,18 +282,26 @@ fn move_date<'a>(
 }
 
 pub(super) fn negative<'a>(items: &[Value<'a>]) -> Evaluated<'a> {
-    let Some(item) = value(items)? else { return Ok(Vec::new()) };
+    let Some(item) = value(items)? else { return Ok(Items::new()) };
     Ok(match item.to_system() {
         Value::Integer(value) => value.checked_neg().map(Value::Integer).into_iter().collect(),
-        Value::Decimal(value) => vec![Value::Decimal(-value)],
+        Value::Decimal(value) => smallvec![Value::Decimal(-value)],
         Value::Quantity(quantity) => {
-            vec![Value::Quantity(Quantity { value: -quantity.value, ..quantity })]
+            smallvec![Value::Quantity(Quantity { value: -quantity.value, ..quantity })]
         }
         other => {
             let reason = format!("{} has no negative", other.type_name());
             return Err(PathError::new(reason));
         }
     })
+}
+
+/// `+` changes nothing, but numbers alone may have it.
+pub(super) fn positive(items: Items) -> Evaluated {
+    match value(&items)?.map(Value::to_system) {
+        None | Some(Value::Integer(_) | Value::Decimal(_) | Value::Quantity(_)) => Ok(items),
+        Some(other) => Err(wrong_type(&other, "a number")),
+    }
 }
 
 /// The one item of a collection, or none.
@@ -270,20 +321,21 @@ pub(super) fn value<'s, 'a>(items: &'s [Value<'a>]) -> Result<Option<&'s Value<'
 
 /// The truth of a collection: a single item that is no boolean counts as true.
 pub(super) fn boolean(items: &[Value]) -> Result<Option<bool>, PathError> {
-    Ok(single(items)?.map(|item| match item.to_system() {
-        Value::Boolean(value) => value,
+    Ok(single(items)?.map(|item| match item {
+        Value::Boolean(value) => *value,
+        Value::Node(node) => node.json.as_bool().unwrap_or(true),
         _ => true,
     }))
 }
 
 /// The text of a single string.
-pub(super) fn string(items: &[Value]) -> Result<Option<String>, PathError> {
+pub(super) fn string<'a>(items: &[Value<'a>]) -> Result<Option<Cow<'a, str>>, PathError> {
     let Some(item) = value(items)? else { return Ok(None) };
     match item.to_system() {
-        Value::String(text) => Ok(Some(text.into_owned())),
+        Value::String(text) => Ok(Some(text)),
         // A date in a tree is a string in JSON, and is used as one where a string is needed.
         other => match (item, item.as_str()) {
-            (Value::Node(_), Some(text)) => Ok(Some(text.into_owned())),
+            (Value::Node(_), Some(text)) => Ok(Some(text)),
             _ => Err(wrong_type(&other, "a string")),
         },
     }
@@ -302,13 +354,18 @@ pub(super) fn wrong_type(value: &Value, needed: &str) -> PathError {
     PathError::new(format!("{} stands where {needed} is needed", value.type_name()))
 }
 
-fn name(operator: Operator) -> &'static str {
+pub(super) fn name(operator: Operator) -> &'static str {
     match operator {
         Operator::Add => "+",
         Operator::Subtract => "-",
         Operator::Multiply => "*",
         Operator::Divide => "/",
         Operator::Div => "div",
-        _ => "mod",
+        Operator::Mod => "mod",
+        Operator::Concatenate => "&",
+        Operator::Less => "<",
+        Operator::LessOrEqual => "<=",
+        Operator::Greater => ">",
+        _ => ">=",
     }
 }

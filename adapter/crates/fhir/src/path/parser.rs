@@ -5,112 +5,21 @@
 
 use std::sync::OnceLock;
 
-use regex::Regex;
 use rust_decimal::Decimal;
 
 use super::PathError;
-use super::functions::{self, Function};
+use super::expr::{
+    Chain, Expr, Literal, Name, Operator, Step, StepKind, TypeName, TypeTest, Variable,
+};
+use super::functions;
 use super::lexer::{self, Kind, Token, unescape};
+use super::memo::Memo;
 use super::temporal::Temporal;
 
 /// Deepest nesting of an expression, in the text and in the tree.
 pub const MAX_DEPTH: usize = 128;
 /// Longest expression that is read, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
-
-/// A node of the parsed expression.
-#[derive(Clone, Debug)]
-pub(crate) enum Expr {
-    Empty,
-    Boolean(bool),
-    String(Literal),
-    Integer(i64),
-    Decimal(Decimal),
-    Date(Temporal),
-    DateTime(Temporal),
-    Time(Temporal),
-    Quantity(Decimal, String),
-    /// `%name`.
-    Variable(String),
-    This,
-    Index,
-    Total,
-    /// `base.step.step`; a chain that begins with a name has the base [`Expr::This`].
-    Chain(Box<Expr>, Vec<Step>),
-    Negative(Box<Expr>),
-    Positive(Box<Expr>),
-    Is(Box<Expr>, TypeName),
-    As(Box<Expr>, TypeName),
-    Union(Vec<Expr>),
-    Binary(Operator, Box<Expr>, Box<Expr>),
-}
-
-/// A string in the expression.
-#[derive(Clone, Debug)]
-pub(crate) struct Literal {
-    pub text: String,
-    /// The text as a regular expression, once it is used as one.
-    pub pattern: OnceLock<Option<Regex>>,
-}
-
-/// One step of a chain.
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    /// A name that begins the chain: an element or the type of the item itself.
-    First(String),
-    Member(String),
-    Function(&'static Function, Vec<Expr>),
-    Item(Expr),
-}
-
-/// `[namespace.]name` of a type.
-#[derive(Clone, Debug)]
-pub(crate) struct TypeName {
-    pub namespace: Option<String>,
-    pub name: String,
-}
-
-impl TypeName {
-    /// Namespace and name of a type that an argument names.
-    pub fn of(argument: &Expr) -> Option<(Option<&str>, &str)> {
-        let Expr::Chain(base, steps) = argument else { return None };
-        match (base.as_ref(), steps.as_slice()) {
-            (Expr::This, [Step::First(name)]) => Some((None, name)),
-            (Expr::This, [Step::First(namespace), Step::Member(name)]) => {
-                Some((Some(namespace), name))
-            }
-            _ => None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operator {
-    Multiply,
-    Divide,
-    Div,
-    Mod,
-    Add,
-    Subtract,
-    Concatenate,
-    Is,
-    As,
-    Union,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Equal,
-    NotEqual,
-    Equivalent,
-    NotEquivalent,
-    In,
-    Contains,
-    And,
-    Or,
-    Xor,
-    Implies,
-}
 
 /// Spelling and strength; a stronger operator binds its operands first.
 const OPERATORS: [(&str, Operator, u8); 24] = [
@@ -216,6 +125,7 @@ impl<'t> Parser<'t> {
             if strength < weakest {
                 break;
             }
+            let at = self.peek().start;
             self.at += 1;
             if matches!(operator, Operator::Is | Operator::As) {
                 let name = self.type_name()?;
@@ -234,8 +144,15 @@ impl<'t> Parser<'t> {
                     (Operator::Union, left) => {
                         (Expr::Union(vec![left, right]), height.max(right_height) + 1)
                     }
+                    (Operator::In, left)
+                        if let Expr::Union(texts) = &right
+                            && all_texts(texts) =>
+                    {
+                        let node = Expr::Among(Box::new(left), texts.clone(), at);
+                        (node, height.max(right_height) + 1)
+                    }
                     (operator, left) => {
-                        let node = Expr::Binary(operator, Box::new(left), Box::new(right));
+                        let node = Expr::Binary(operator, Box::new(left), Box::new(right), at);
                         (node, height.max(right_height) + 1)
                     }
                 };
@@ -263,57 +180,67 @@ impl<'t> Parser<'t> {
                 if token.text == "-" { Expr::Negative(operand) } else { Expr::Positive(operand) };
             return Ok((node, height + 1));
         }
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = Vec::new();
         let mut inner = 0;
+        // Variables live until the end of the chain, each in a frame of its own.
+        let mut defined = 0;
         let (base, base_height) = match token.kind {
             Kind::Name if matches!(token.text, "true" | "false") && !self.call_follows() => {
                 self.at += 1;
                 (Expr::Boolean(token.text == "true"), 0)
             }
             Kind::Name | Kind::Delimited => {
-                let (step, height) = self.invocation(true)?;
-                inner = height;
-                steps.push(step);
+                inner = self.invocation(true, &mut steps)?;
                 (Expr::This, 0)
             }
             _ => self.primary()?,
         };
         loop {
+            let at = self.peek().start;
             if self.eat(".") {
-                let (step, height) = self.invocation(false)?;
-                inner = inner.max(height);
-                steps.push(step);
+                inner = inner.max(self.invocation(false, &mut steps)?);
             } else if self.eat("[") {
                 let (index, height) = self.expression(0)?;
                 self.expect("]")?;
                 inner = inner.max(height);
-                steps.push(Step::Item(index));
+                steps.push(Step { at, kind: StepKind::Item(index) });
             } else if steps.is_empty() {
                 return Ok((base, base_height));
             } else {
-                let height = base_height.max(inner) + 1;
+                let height = base_height.max(inner + defined) + 1;
                 if height > MAX_DEPTH {
                     return Err(self.too_deep());
                 }
-                return Ok((Expr::Chain(Box::new(base), steps), height));
+                let resolves = |step: &Step| matches!(step.kind, StepKind::Function(function, _) if function.resolves());
+                let resolves = steps.iter().any(resolves);
+                let chain = Chain { base: Box::new(base), steps, resolves };
+                return Ok((Expr::Chain(chain), height));
+            }
+            defined += match steps.last() {
+                Some(Step { kind: StepKind::Define(_), .. }) => 1,
+                _ => 0,
+            };
+            if defined > MAX_DEPTH {
+                return Err(self.too_deep());
             }
         }
     }
 
-    /// A name or a function call.
-    fn invocation(&mut self, first: bool) -> Result<(Step, usize), PathError> {
+    /// A name or a function call, and how high its arguments are.
+    fn invocation(&mut self, first: bool, steps: &mut Vec<Step>) -> Result<usize, PathError> {
         let token = *self.peek();
+        let at = token.start;
         if token.kind == Kind::Special && !first {
             return Err(self.unexpected("a name was expected after the point"));
         }
-        let name = self.name()?;
+        let text = self.name()?;
         if !self.eat("(") {
-            let step = if first { Step::First(name) } else { Step::Member(name) };
-            return Ok((step, 0));
+            let is_type = first && text.starts_with(|c: char| c.is_ascii_uppercase());
+            let name = Name { text, memo: Memo::default() };
+            let kind = if is_type { StepKind::First(name) } else { StepKind::Member(name) };
+            steps.push(Step { at, kind });
+            return Ok(0);
         }
-        let Some(function) = functions::find(&name) else {
-            return Err(PathError::at(format!("there is no function {name}()"), token.start));
-        };
         let mut arguments = Vec::new();
         let mut height = 0;
         if !self.eat(")") {
@@ -327,12 +254,8 @@ impl<'t> Parser<'t> {
                 self.expect(",")?;
             }
         }
-        if !function.takes(arguments.len()) {
-            let count = arguments.len();
-            let reason = format!("{name}() does not take {count} arguments");
-            return Err(PathError::at(reason, token.start));
-        }
-        Ok((Step::Function(function, arguments), height))
+        call(&text, at, arguments, steps)?;
+        Ok(height)
     }
 
     fn primary(&mut self) -> Result<Parsed, PathError> {
@@ -345,7 +268,7 @@ impl<'t> Parser<'t> {
             (Kind::Integer | Kind::Decimal, _) => self.number(&token)?,
             (Kind::Temporal, text) => temporal(text)
                 .ok_or_else(|| PathError::at("this is no date or time", token.start))?,
-            (Kind::Variable, _) => Expr::Variable(unescape(&token)?),
+            (Kind::Variable, _) => Expr::Variable(Variable::named(unescape(&token)?), token.start),
             (Kind::Special, "this") => Expr::This,
             (Kind::Special, "index") => Expr::Index,
             (Kind::Special, "total") => Expr::Total,
@@ -390,11 +313,13 @@ impl<'t> Parser<'t> {
     }
 
     fn type_name(&mut self) -> Result<TypeName, PathError> {
+        let at = self.peek().start;
         let name = self.name()?;
-        if self.eat(".") {
-            return Ok(TypeName { namespace: Some(name), name: self.name()? });
-        }
-        Ok(TypeName { namespace: None, name })
+        let (namespace, name) = match self.eat(".") {
+            true => (Some(name), self.name()?),
+            false => (None, name),
+        };
+        Ok(TypeName { namespace, name, memo: Memo::default(), at })
     }
 
     fn name(&mut self) -> Result<String, PathError> {
@@ -437,6 +362,72 @@ impl<'t> Parser<'t> {
     fn too_deep(&self) -> PathError {
         self.unexpected(&format!("the expression is nested deeper than {MAX_DEPTH} levels"))
     }
+}
+
+/// Functions of FHIRPath's environments that need the definition of the element at hand, or make
+/// resources.
+const UNSUPPORTED: [&str; 2] = ["elementDefinition", "slice"];
+
+/// Adds the call of a function.
+fn call(
+    name: &str,
+    at: usize,
+    mut arguments: Vec<Expr>,
+    steps: &mut Vec<Step>,
+) -> Result<(), PathError> {
+    let count = arguments.len();
+    let wrong_count = || PathError::at(format!("{name}() does not take {count} arguments"), at);
+    let test = match name {
+        "is" => Some(TypeTest::Is),
+        "as" => Some(TypeTest::As),
+        "ofType" => Some(TypeTest::OfType),
+        _ => None,
+    };
+    if let Some(test) = test {
+        let [argument] = arguments.as_slice() else { return Err(wrong_count()) };
+        let name = TypeName::of(argument, at)
+            .ok_or_else(|| PathError::at(format!("{name}() needs the name of a type"), at))?;
+        steps.push(Step { at, kind: StepKind::Type(test, name) });
+        return Ok(());
+    }
+    if name == "defineVariable" {
+        if !(1..=2).contains(&count) {
+            return Err(wrong_count());
+        }
+        steps.push(Step { at, kind: StepKind::Define(arguments) });
+        return Ok(());
+    }
+    let Some(function) = functions::find(name) else {
+        let reason = match UNSUPPORTED.contains(&name) {
+            true => format!("the function {name}() is not supported"),
+            false => format!("there is no function {name}()"),
+        };
+        return Err(PathError::at(reason, at));
+    };
+    if !function.takes(count) {
+        return Err(wrong_count());
+    }
+    // `where(c).exists()` is `exists(c)`, which ends with the first item that fits.
+    if matches!(name, "exists" | "empty")
+        && arguments.is_empty()
+        && let Some(Step { kind: StepKind::Function(last, _), .. }) = steps.last()
+        && last.name() == "where"
+        && let (Some(exists), Some(not)) = (functions::find("exists"), functions::find("not"))
+        && let Some(Step { at: before, kind: StepKind::Function(_, criteria) }) = steps.pop()
+    {
+        arguments = criteria;
+        steps.push(Step { at: before, kind: StepKind::Function(exists, arguments) });
+        if name == "empty" {
+            steps.push(Step { at, kind: StepKind::Function(not, Vec::new()) });
+        }
+        return Ok(());
+    }
+    steps.push(Step { at, kind: StepKind::Function(function, arguments) });
+    Ok(())
+}
+
+fn all_texts(branches: &[Expr]) -> bool {
+    branches.iter().all(|branch| matches!(branch, Expr::String(_)))
 }
 
 fn is_symbol(token: &Token, symbol: &str) -> bool {

@@ -1,8 +1,8 @@
 //! Units of quantities: the part of <https://ucum.org/ucum> that clinical data use.
 //!
-//! Units are brought to base units by exact factors. Special units (degrees Celsius, logarithms)
-//! and arbitrary ones (international units) are not converted; quantities with them compare only
-//! with the same unit.
+//! Units are brought to base units by exact factors, degrees Celsius and Fahrenheit by their zero,
+//! too. Other special units (logarithms) and arbitrary ones (international units) are not
+//! converted; quantities with them compare only with the same unit.
 
 use rust_decimal::Decimal;
 
@@ -75,6 +75,12 @@ const ATOMS: [(&str, i64, i32, Dimension, bool); 52] = [
     ("month", 1, 0, [0, 0, 0, 0, 0, 0, 0, 0, 1], false),
 ];
 
+const KELVIN: Dimension = [0, 0, 0, 0, 1, 0, 0, 0, 0];
+
+/// Temperatures whose zero is not that of kelvin: code, distance to absolute zero in hundredths,
+/// and kelvin per degree as a fraction.
+const DEGREES: [(&str, i64, i64, i64); 2] = [("Cel", 27_315, 1, 1), ("[degF]", 45_967, 5, 9)];
+
 const PREFIXES: [(&str, i32); 16] = [
     ("da", 1),
     ("h", 2),
@@ -125,8 +131,23 @@ pub(super) fn calendar_of(unit: &str) -> Option<&'static str> {
     })
 }
 
+/// Distance to absolute zero, and kelvin per degree, for a temperature scale with its own zero.
+fn degrees(unit: &str) -> Option<(Decimal, Decimal, Decimal)> {
+    let (_, zero, up, down) = DEGREES.iter().find(|(code, ..)| *code == unit)?;
+    Some((Decimal::new(*zero, 2), Decimal::from(*up), Decimal::from(*down)))
+}
+
+/// Whether amounts of the unit cannot be added to those of another.
+pub(super) fn has_own_zero(unit: &str) -> bool {
+    degrees(unit).is_some()
+}
+
 /// The amount in base units, and their dimension.
 pub(super) fn base(quantity: &Quantity) -> Option<(Decimal, Dimension)> {
+    if let Some((zero, up, down)) = degrees(&quantity.unit) {
+        let kelvin = quantity.value.checked_add(zero)?.checked_mul(up)?.checked_div(down)?;
+        return Some((kelvin.normalize(), KELVIN));
+    }
     let scale = scale(&quantity.unit)?;
     Some((quantity.value.checked_mul(scale.factor)?.normalize(), scale.dimension))
 }
@@ -149,17 +170,22 @@ pub(crate) fn canonical(unit: &str) -> Option<(Decimal, String)> {
 
 /// The amount in another unit.
 pub(super) fn convert(quantity: &Quantity, unit: &str) -> Option<Decimal> {
-    let (from, to) = (scale(&quantity.unit)?, scale(unit)?);
-    if from.dimension != to.dimension {
-        return None;
+    if let Some((zero, up, down)) = degrees(unit) {
+        let (kelvin, _) = base(quantity).filter(|(_, dimension)| *dimension == KELVIN)?;
+        return kelvin.checked_mul(down)?.checked_div(up)?.checked_sub(zero);
     }
-    quantity.value.checked_mul(from.factor)?.checked_div(to.factor)
+    let (amount, dimension) = base(quantity)?;
+    let to = scale(unit).filter(|to| to.dimension == dimension)?;
+    amount.checked_div(to.factor)
 }
 
 /// Whether two units measure the same.
 pub(super) fn comparable(one: &str, two: &str) -> bool {
-    one == two
-        || matches!((scale(one), scale(two)), (Some(one), Some(two)) if one.dimension == two.dimension)
+    let dimension = |unit: &str| match degrees(unit) {
+        Some(_) => Some(KELVIN),
+        None => scale(unit).map(|scale| scale.dimension),
+    };
+    one == two || dimension(one).is_some_and(|one| Some(one) == dimension(two))
 }
 
 /// The unit of a product or quotient; `1` when the units cancel out.

@@ -85,6 +85,11 @@ impl<'a> Value<'a> {
         Value::Node(Node { json, sibling: None, typing })
     }
 
+    /// A part of a tree with its type at hand.
+    pub fn of(json: &'a Json, kind: &'a Type) -> Value<'a> {
+        Value::Node(Node { json, sibling: None, typing: Typing::Known(kind) })
+    }
+
     /// The same with the member `_name` that holds a primitive's id and extensions.
     pub fn with_sibling(self, sibling: Option<&'a Json>) -> Value<'a> {
         match self {
@@ -157,6 +162,18 @@ impl<'a> Value<'a> {
 
     pub(super) fn is_unresolved(&self) -> bool {
         matches!(self, Value::Node(Node { typing: Typing::Unresolved(_), .. }))
+    }
+
+    /// The text of a value that is a string in FHIRPath, too, and no date or time.
+    pub(super) fn plain_text(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            Value::Node(Node { json: Json::String(text), typing, .. }) => match typing {
+                Typing::Known(kind) if kind.system != System::String => None,
+                _ => Some(text),
+            },
+            _ => None,
+        }
     }
 
     /// The value with FHIRPath's own type, if it has one; a primitive whose text does not fit its

@@ -8,9 +8,9 @@ use rust_decimal::Decimal;
 use super::{Call, Evaluated, Function, row, some};
 use crate::path::PathError;
 use crate::path::compare;
-use crate::path::eval::Scope;
+use crate::path::eval::{Items, Scope};
+use crate::path::expr::{Expr, Operator};
 use crate::path::operators;
-use crate::path::parser::{Expr, Operator};
 use crate::path::value::Value;
 
 pub(super) static FUNCTIONS: &[Function] = &[
@@ -23,7 +23,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 ];
 
 fn aggregate<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let Some(step) = call.arguments.first() else { return Ok(Vec::new()) };
+    let Some(step) = call.arguments.first() else { return Ok(Items::new()) };
     let mut total = call.items(1)?;
     for (position, item) in call.focus.iter().enumerate() {
         let scope = Scope { total: Some(&total), ..call.scope.within(item, position) };
@@ -45,7 +45,7 @@ fn sum<'a>(call: &Call<'_, 'a>) -> Result<Option<Value<'a>>, PathError> {
 }
 
 fn average<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let Some(sum) = sum(call)? else { return Ok(Vec::new()) };
+    let Some(sum) = sum(call)? else { return Ok(Items::new()) };
     let count = Value::Decimal(Decimal::from(call.focus.len()));
     some(operators::arithmetic(Operator::Divide, &sum, &count)?)
 }

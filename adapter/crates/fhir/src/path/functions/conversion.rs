@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 
 use super::{Call, Evaluated, Function, one, row, some};
-use crate::path::eval::Scope;
+use crate::path::eval::{Items, Scope};
 use crate::path::temporal::{Precision, Temporal};
 use crate::path::value::{Quantity, Value};
 use crate::path::{PathError, operators, units};
@@ -30,7 +30,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("convertsToQuantity", (0, 1), |call| match call.string(0)? {
         None => converts(call, to_quantity),
         Some(unit) => match call.focus.is_empty() {
-            true => Ok(Vec::new()),
+            true => Ok(Items::new()),
             false => one(Value::Boolean(!in_unit(call, &unit)?.is_empty())),
         },
     }),
@@ -43,7 +43,7 @@ fn iif<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let scope = Scope { this: call.focus, ..*call.scope };
     let evaluate = |index: usize| match call.arguments.get(index) {
         Some(argument) => scope.eval(argument),
-        None => Ok(Vec::new()),
+        None => Ok(Items::new()),
     };
     match operators::boolean(&evaluate(0)?)? {
         Some(true) => evaluate(1),
@@ -172,7 +172,7 @@ fn quantity_of<'a>(text: &str) -> Option<Quantity<'a>> {
 
 fn in_unit<'a>(call: &Call<'_, 'a>, unit: &str) -> Evaluated<'a> {
     let Some(Value::Quantity(quantity)) = call.value()?.as_ref().and_then(to_quantity) else {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     };
     let value = match quantity.unit == unit {
         true => Some(quantity.value),

@@ -1,6 +1,6 @@
 //! <https://hl7.org/fhirpath/N1/#existence>.
 
-use super::{Call, Evaluated, Function, row, truth};
+use super::{Call, Evaluated, Function, one, row, truth};
 use crate::path::operators;
 use crate::path::value::Value;
 use crate::path::{PathError, operators::wrong_type};
@@ -16,11 +16,11 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("subsetOf", (1, 1), |call| subset(call, call.focus, &call.items(0)?)),
     row("supersetOf", (1, 1), |call| subset(call, &call.items(0)?, call.focus)),
     row("count", (0, 0), |call| {
-        Ok(vec![Value::Integer(i64::try_from(call.focus.len()).unwrap_or(i64::MAX))])
+        one(Value::Integer(i64::try_from(call.focus.len()).unwrap_or(i64::MAX)))
     }),
-    row("distinct", (0, 0), |call| call.scope.distinct(call.focus.to_vec())),
+    row("distinct", (0, 0), |call| call.scope.distinct(call.focus.into())),
     row("isDistinct", (0, 0), |call| {
-        truth(call.scope.distinct(call.focus.to_vec())?.len() == call.focus.len())
+        truth(call.scope.distinct(call.focus.into())?.len() == call.focus.len())
     }),
     row("not", (0, 0), |call| {
         Ok(operators::truth_value(operators::boolean(call.focus)?.map(|value| !value)))

@@ -3,7 +3,8 @@
 use super::{Call, Evaluated, Function, row, some, truth};
 use crate::Json;
 use crate::path::eval::Items;
-use crate::path::value::{Node, Typing, Value};
+use crate::path::operators::truth_value;
+use crate::path::value::Value;
 use crate::path::{PathError, navigate, operators};
 
 pub(super) static FUNCTIONS: &[Function] = &[
@@ -13,8 +14,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
         let item = operators::single(call.focus)?.filter(|item| has_value(item));
         some(item.map(Value::to_system))
     }),
-    row("resolve", (0, 0), resolve),
     row("conformsTo", (1, 1), conforms_to),
+    row("checkModifiers", (1, 16), check_modifiers),
 ];
 
 fn has_value(item: &Value) -> bool {
@@ -24,65 +25,48 @@ fn has_value(item: &Value) -> bool {
     }
 }
 
-/// Only the profiles that define the types themselves are known.
+/// The profiles that define the types themselves are always known.
 fn conforms_to<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let (Some(item), Some(url)) = (operators::single(call.focus)?, call.string(0)?) else {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     };
+    let context = call.scope.context;
     let name = url.strip_prefix("http://hl7.org/fhir/StructureDefinition/");
-    let definitions = call.scope.context.definitions;
-    match name.filter(|name| definitions.type_of(name).is_some()) {
-        Some(name) => truth(definitions.is_a(item.type_name(), name)),
+    if let Some(name) = name.filter(|name| context.definitions.type_of(name).is_some()) {
+        return truth(context.definitions.is_a(item.type_name(), name));
+    }
+    match context.environment {
+        Some(world) => Ok(truth_value(call.scope.tally.note(world.conforms_to(item, &url)))),
         None => Err(PathError::new(format!("the profile {url} is not known here"))),
     }
 }
 
 fn extension<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let Some(url) = call.string(0)? else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
+    let Some(url) = call.string(0)? else { return Ok(Items::new()) };
+    let mut found = Items::new();
     for item in call.focus {
-        navigate::member(call.scope.context.definitions, item, "extension", &mut found);
+        navigate::plain_member(call.scope.context.definitions, item, "extension", &mut found);
     }
     found.retain(|item| {
-        item.json().and_then(|json| json.get("url")).and_then(Json::as_str) == Some(url.as_str())
+        item.json().and_then(|json| json.get("url")).and_then(Json::as_str) == Some(url.as_ref())
     });
     Ok(found)
 }
 
-/// A reference that nothing resolves still shows the type that its text names.
-fn resolve<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut found: Items<'a> = Vec::new();
+/// Only the extensions with these URLs may change the meaning of an item.
+fn check_modifiers<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
+    let mut known = Vec::new();
+    for index in 0..call.arguments.len() {
+        known.extend(call.string(index)?);
+    }
     for item in call.focus {
-        let Value::Node(node) = item else { continue };
-        let text = match node.json {
-            Json::String(text) => Some(text.as_str()),
-            json => json.str_at(&["reference"]),
-        };
-        let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
-        let contained = || contained(call, text.strip_prefix('#')?);
-        if let Some(json) = contained().or_else(|| (call.scope.context.resolve?)(text)) {
-            found.push(Value::node(json));
-        } else if let Some(kind) = referenced_type(call, node, text) {
-            found.push(Value::Node(Node { json: node.json, sibling: None, typing: kind }));
+        for extension in item.json().map_or(&[][..], |json| json.list("modifierExtension")) {
+            let url = extension.str_at(&["url"]).unwrap_or_default();
+            if !known.iter().any(|known| known == url) {
+                let reason = format!("the modifier extension \"{url}\" is not understood");
+                return Err(PathError::new(reason));
+            }
         }
     }
-    Ok(found)
-}
-
-/// `#id` is a contained resource, `#` the resource that contains them.
-fn contained<'a>(call: &Call<'_, 'a>, id: &str) -> Option<&'a Json> {
-    let resource = call.scope.context.resource.as_ref()?.json()?;
-    if id.is_empty() {
-        return Some(resource);
-    }
-    resource.list("contained").iter().find(|json| json.str_at(&["id"]) == Some(id))
-}
-
-fn referenced_type<'a>(call: &Call<'_, 'a>, node: &Node<'a>, text: &str) -> Option<Typing<'a>> {
-    let definitions = call.scope.context.definitions;
-    let named = node.json.str_at(&["type"]);
-    let path = text.split("/_history/").next().unwrap_or(text);
-    let name =
-        named.or_else(|| path.rsplit('/').nth(1)).filter(|name| definitions.is_resource(name))?;
-    definitions.type_of(name).map(Typing::Unresolved)
+    Ok(call.focus.into())
 }

@@ -7,7 +7,7 @@ pub(super) static FUNCTIONS: &[Function] =
     &[row("where", (1, 1), filter), row("select", (1, 1), select), row("repeat", (1, 1), repeat)];
 
 fn filter<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut kept = Vec::new();
+    let mut kept = Items::new();
     for (position, item) in call.focus.iter().enumerate() {
         if call.holds(item, position)? == Some(true) {
             kept.push(item.clone());
@@ -17,7 +17,7 @@ fn filter<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
 }
 
 fn select<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut found = Vec::new();
+    let mut found = Items::new();
     for (position, item) in call.focus.iter().enumerate() {
         found.extend(call.for_item(0, item, position)?);
         call.scope.fits(found.len())?;
@@ -27,10 +27,10 @@ fn select<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
 
 /// Applies the projection to its own results until nothing new comes.
 fn repeat<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut found: Items<'a> = Vec::new();
-    let mut next = call.focus.to_vec();
+    let mut found = Items::new();
+    let mut next: Items<'a> = call.focus.into();
     while !next.is_empty() {
-        let mut new = Vec::new();
+        let mut new = Items::new();
         for (position, item) in next.iter().enumerate() {
             for result in call.for_item(0, item, position)? {
                 if !call.scope.contains(&found, &result)? {

@@ -9,6 +9,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use super::{Call, Evaluated, Function, row, some};
 use crate::path::PathError;
 use crate::path::compare::as_decimal;
+use crate::path::eval::Items;
 use crate::path::operators::{self, wrong_type};
 use crate::path::value::{Quantity, Value};
 
@@ -23,7 +24,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("sqrt", (0, 0), |call| double(call, f64::sqrt)),
     row("log", (1, 1), |call| match argument(call)?.and_then(|base| base.to_f64()) {
         Some(base) => double(call, |value| value.log(base)),
-        None => Ok(Vec::new()),
+        None => Ok(Items::new()),
     }),
     row("power", (1, 1), power),
 ];
@@ -75,7 +76,7 @@ fn double<'a>(call: &Call<'_, 'a>, apply: impl Fn(f64) -> f64) -> Evaluated<'a> 
 }
 
 fn power<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let Some(exponent) = argument(call)? else { return Ok(Vec::new()) };
+    let Some(exponent) = argument(call)? else { return Ok(Items::new()) };
     let times = exponent.is_integer().then(|| exponent.to_u32()).flatten();
     match (call.value()?, times.filter(|times| *times <= 1000)) {
         (Some(Value::Integer(base)), Some(times)) => {
@@ -88,7 +89,7 @@ fn power<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
         }
         _ => match exponent.to_f64() {
             Some(exponent) => double(call, |base| base.powf(exponent)),
-            None => Ok(Vec::new()),
+            None => Ok(Items::new()),
         },
     }
 }

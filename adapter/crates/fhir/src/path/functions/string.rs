@@ -11,8 +11,9 @@ use super::conversion::text;
 use super::{Call, Evaluated, Function, one, row, some};
 use crate::Json;
 use crate::path::PathError;
+use crate::path::eval::Items;
+use crate::path::expr::Expr;
 use crate::path::operators::{self, wrong_type};
-use crate::path::parser::Expr;
 use crate::path::value::Value;
 
 pub(super) static FUNCTIONS: &[Function] = &[
@@ -41,33 +42,36 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
     row("matchesFull", (1, 1), |call| {
         with_argument(call, |text, pattern| {
-            Ok(Value::Boolean(regex(&format!("^(?:{pattern})$"))?.is_match(text)))
+            Ok(Value::Boolean(regex(call, &format!("^(?:{pattern})$"))?.is_match(text)))
         })
     }),
     row("replaceMatches", (2, 2), |call| {
         replace(call, |text, pattern, by| match pattern {
             "" => Ok(text.to_string()),
-            pattern => Ok(regex(pattern)?.replace_all(text, by).into_owned()),
+            pattern => Ok(regex(call, pattern)?.replace_all(text, by).into_owned()),
         })
     }),
     row("length", (0, 0), |call| match focus(call)? {
         Some(text) => one(Value::Integer(number(text.chars().count()))),
-        None => Ok(Vec::new()),
+        None => Ok(Items::new()),
     }),
     row("toChars", (0, 0), |call| match focus(call)? {
         Some(text) => {
             call.scope.fits(text.len() / 4)?;
             Ok(text.chars().map(|c| Value::String(c.to_string().into())).collect())
         }
-        None => Ok(Vec::new()),
+        None => Ok(Items::new()),
     }),
     row("split", (1, 1), |call| match (focus(call)?, call.string(0)?) {
         (Some(text), Some(mark)) if !mark.is_empty() => {
-            call.scope.fits(text.matches(&mark).count())?;
-            Ok(text.split(&mark).map(|part| Value::String(part.to_string().into())).collect())
+            call.scope.fits(text.matches(mark.as_ref()).count())?;
+            Ok(text
+                .split(mark.as_ref())
+                .map(|part| Value::String(part.to_string().into()))
+                .collect())
         }
         (Some(text), _) => one(Value::String(text)),
-        _ => Ok(Vec::new()),
+        _ => Ok(Items::new()),
     }),
     row("join", (0, 1), join),
     row("encode", (1, 1), |call| optional(call, encode)),
@@ -80,7 +84,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
 fn focus<'a>(call: &Call<'_, 'a>) -> Result<Option<Cow<'a, str>>, PathError> {
     let Some(item) = operators::value(call.focus)? else { return Ok(None) };
     match (item.to_system(), item) {
-        (Value::String(text), _) => Ok(Some(text)),
+        (Value::String(text), _) => {
+            call.scope.work(text.len() as u64 / 64)?;
+            Ok(Some(text))
+        }
         // A date in a tree is a string in JSON.
         (_, Value::Node(node)) if node.json.as_str().is_some() => Ok(item.as_str()),
         (other, _) => Err(wrong_type(&other, "a string")),
@@ -93,7 +100,7 @@ fn with_argument<'a>(
 ) -> Evaluated<'a> {
     match (focus(call)?, call.string(0)?) {
         (Some(text), Some(argument)) => one(apply(&text, &argument)?),
-        _ => Ok(Vec::new()),
+        _ => Ok(Items::new()),
     }
 }
 
@@ -103,14 +110,14 @@ fn with_pattern<'a>(
     apply: impl Fn(&str, &Regex) -> Value<'a>,
 ) -> Evaluated<'a> {
     if let Some(Expr::String(literal)) = call.arguments.first() {
-        let pattern = literal.pattern.get_or_init(|| regex(&literal.text).ok());
+        let pattern = literal.pattern.get_or_init(|| compile(&literal.text).ok());
         return match (focus(call)?, pattern) {
             (Some(text), Some(pattern)) => one(apply(&text, pattern)),
-            (Some(_), None) => regex(&literal.text).map(|_| Vec::new()),
-            (None, _) => Ok(Vec::new()),
+            (Some(_), None) => compile(&literal.text).map(|_| Items::new()),
+            (None, _) => Ok(Items::new()),
         };
     }
-    with_argument(call, |text, pattern| Ok(apply(text, &regex(pattern)?)))
+    with_argument(call, |text, pattern| Ok(apply(text, &regex(call, pattern)?)))
 }
 
 fn change<'a>(call: &Call<'_, 'a>, apply: impl Fn(&str) -> String) -> Evaluated<'a> {
@@ -125,7 +132,7 @@ fn optional<'a>(
         (Some(text), Some(format)) => {
             some(apply(&text, &format)?.map(|text| Value::String(text.into())))
         }
-        _ => Ok(Vec::new()),
+        _ => Ok(Items::new()),
     }
 }
 
@@ -141,12 +148,12 @@ fn number(count: usize) -> i64 {
 
 fn substring<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let (Some(text), Some(start)) = (focus(call)?, call.integer(0)?) else {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     };
     let length = call.integer(1)?.map_or(usize::MAX, |length| usize::try_from(length).unwrap_or(0));
-    let Ok(start) = usize::try_from(start) else { return Ok(Vec::new()) };
+    let Ok(start) = usize::try_from(start) else { return Ok(Items::new()) };
     if start >= text.chars().count() {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     }
     let part: String = text.chars().skip(start).take(length).collect();
     one(Value::String(part.into()))
@@ -159,14 +166,20 @@ fn replace<'a>(
 ) -> Evaluated<'a> {
     let (Some(text), Some(part), Some(by)) = (focus(call)?, call.string(0)?, call.string(1)?)
     else {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     };
     call.scope.text((text.len() as u64 + 1).saturating_mul(by.len() as u64 + 1))?;
     one(Value::String(apply(&text, &part, &by)?.into()))
 }
 
+/// Reading a pattern costs as much as many other steps.
+fn regex(call: &Call, pattern: &str) -> Result<Regex, PathError> {
+    call.scope.work(1_000 + 100 * pattern.len() as u64)?;
+    compile(pattern)
+}
+
 /// The dot matches line breaks, too. Time is linear in the text; look-around is not known.
-fn regex(pattern: &str) -> Result<Regex, PathError> {
+fn compile(pattern: &str) -> Result<Regex, PathError> {
     RegexBuilder::new(pattern)
         .dot_matches_new_line(true)
         .size_limit(1 << 20)
@@ -177,7 +190,7 @@ fn regex(pattern: &str) -> Result<Regex, PathError> {
 fn join<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let mark = call.string(0)?.unwrap_or_default();
     if call.focus.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Items::new());
     }
     call.scope.text((call.focus.len() as u64).saturating_mul(mark.len() as u64))?;
     let texts: Vec<String> = call.focus.iter().map(text).collect::<Result<_, _>>()?;

@@ -25,7 +25,7 @@ fn number(call: &Call) -> Result<usize, crate::path::PathError> {
 
 fn intersect<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let other = call.items(0)?;
-    let mut kept: Items<'a> = Vec::new();
+    let mut kept = Items::new();
     for item in call.focus {
         if call.scope.contains(&other, item)? {
             kept.push(item.clone());
@@ -36,7 +36,7 @@ fn intersect<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
 
 fn exclude<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     let other = call.items(0)?;
-    let mut kept: Items<'a> = Vec::new();
+    let mut kept = Items::new();
     for item in call.focus {
         if !call.scope.contains(&other, item)? {
             kept.push(item.clone());
@@ -46,7 +46,7 @@ fn exclude<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
 }
 
 fn combined<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut all = call.focus.to_vec();
+    let mut all: Items<'a> = call.focus.into();
     all.extend(call.items(0)?);
     Ok(all)
 }

@@ -1,13 +1,14 @@
 //! <https://hl7.org/fhirpath/N1/#tree-navigation>.
 
 use super::{Call, Evaluated, Function, row};
+use crate::path::eval::Items;
 use crate::path::navigate;
 
 pub(super) static FUNCTIONS: &[Function] =
     &[row("children", (0, 0), children), row("descendants", (0, 0), descendants)];
 
 fn children<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let mut found = Vec::new();
+    let mut found = Items::new();
     for item in call.focus {
         navigate::children(call.scope.context.definitions, item, &mut found);
     }

@@ -2,50 +2,29 @@
 
 use std::borrow::Cow;
 
-use super::{Call, Evaluated, Function, row};
+use super::{Evaluated, Function, row};
 use crate::definitions::{Definitions, Kind, Type};
 use crate::path::PathError;
-use crate::path::eval::Scope;
+use crate::path::eval::{Items, Scope};
+use crate::path::expr::TypeName;
 use crate::path::navigate;
 use crate::path::operators;
-use crate::path::parser::TypeName;
 use crate::path::value::{Node, Typing, Value};
 
-pub(super) static FUNCTIONS: &[Function] = &[
-    row("is", (1, 1), |call| {
-        let (namespace, name) = specifier(call)?;
-        is(call.scope, call.focus, namespace, name)
-    }),
-    row("as", (1, 1), |call| {
-        let (namespace, name) = specifier(call)?;
-        of_type(call.scope, call.focus, namespace, name)
-    }),
-    row("ofType", (1, 1), |call| {
-        let (namespace, name) = specifier(call)?;
-        of_type(call.scope, call.focus, namespace, name)
-    }),
-    row("type", (0, 0), |call| {
-        Ok(call.focus.iter().map(|item| type_info(call.scope, item)).collect())
-    }),
-];
+pub(super) static FUNCTIONS: &[Function] = &[row("type", (0, 0), |call| {
+    Ok(call.focus.iter().map(|item| type_info(call.scope, item)).collect())
+})];
 
 const SYSTEM: [&str; 9] =
     ["Boolean", "String", "Integer", "Decimal", "Date", "DateTime", "Time", "Quantity", "Any"];
-
-/// The type that an argument names; it is read, not evaluated.
-fn specifier<'a>(call: &Call<'_, 'a>) -> Result<(Option<&'a str>, &'a str), PathError> {
-    let name = call.arguments.first().and_then(TypeName::of);
-    name.ok_or_else(|| PathError::new("the name of a type is needed here"))
-}
 
 /// Whether the one item has the type or one derived from it.
 pub(in crate::path) fn is<'a>(
     scope: &Scope<'_, 'a>,
     items: &[Value<'a>],
-    namespace: Option<&str>,
-    name: &str,
+    name: &TypeName,
 ) -> Evaluated<'a> {
-    let target = Target::find(scope.context.definitions, namespace, name)?;
+    let target = Target::find(scope.context.definitions, name)?;
     let item = operators::single(items)?;
     Ok(item.map(|item| Value::Boolean(target.covers(item, true))).into_iter().collect())
 }
@@ -57,13 +36,18 @@ pub(in crate::path) fn is<'a>(
 /// several, as `ofType`.
 pub(in crate::path) fn of_type<'a>(
     scope: &Scope<'_, 'a>,
-    items: &[Value<'a>],
-    namespace: Option<&str>,
-    name: &str,
+    mut items: Items<'a>,
+    name: &TypeName,
 ) -> Evaluated<'a> {
-    let target = Target::find(scope.context.definitions, namespace, name)?;
+    let target = Target::find(scope.context.definitions, name)?;
     let derived = target.fhir.is_none_or(|kind| kind.kind != Kind::Primitive);
-    Ok(items.iter().filter(|item| target.covers(item, derived)).cloned().collect())
+    items.retain(|item| target.covers(item, derived));
+    Ok(items)
+}
+
+/// Whether a specifier means a type at all.
+pub(in crate::path) fn is_known(definitions: &Definitions, name: &TypeName) -> bool {
+    Target::find(definitions, name).is_ok()
 }
 
 /// The type that a specifier means: without a namespace it can be FHIR's and FHIRPath's own.
@@ -75,12 +59,13 @@ struct Target<'n, 'a> {
 }
 
 impl<'n, 'a> Target<'n, 'a> {
-    fn find(
-        definitions: &'a Definitions,
-        namespace: Option<&str>,
-        name: &'n str,
-    ) -> Result<Self, PathError> {
-        let fhir = if namespace == Some("System") { None } else { definitions.type_of(name) };
+    fn find(definitions: &'a Definitions, specifier: &'n TypeName) -> Result<Self, PathError> {
+        let name = specifier.name.as_str();
+        let namespace = specifier.namespace.as_deref();
+        let fhir = match namespace {
+            Some("System") => None,
+            _ => specifier.memo.kind(definitions, name),
+        };
         // `System.Patient` is a name like any other, of a type that nothing has.
         let is_system = match namespace {
             None => SYSTEM.contains(&name),

@@ -5,17 +5,14 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::{Call, Evaluated, Function, one, row, some};
 use crate::path::PathError;
+use crate::path::eval::Items;
 use crate::path::operators::{self, wrong_type};
 use crate::path::temporal::{Precision, Temporal};
 use crate::path::units;
 use crate::path::value::{Quantity, Value};
 
 pub(super) static FUNCTIONS: &[Function] = &[
-    // Nothing listens here; the argument is still checked.
-    row("trace", (1, 2), |call| {
-        call.string(0)?;
-        Ok(call.focus.to_vec())
-    }),
+    row("trace", (1, 2), trace),
     row("now", (0, 0), |call| one(Value::DateTime(now(call)?))),
     row("today", (0, 0), |call| one(Value::Date(now(call)?.date()))),
     row("timeOfDay", (0, 0), |call| one(Value::Time(now(call)?.time()))),
@@ -23,7 +20,26 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("highBoundary", (0, 1), |call| boundary(call, true)),
     row("precision", (0, 0), precision),
     row("comparable", (1, 1), comparable),
+    row("coalesce", (1, 16), coalesce),
 ];
+
+fn trace<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
+    let name = call.string(0)?.unwrap_or_default();
+    let mut shown: Items<'a> = Items::new();
+    match call.arguments.get(1) {
+        None => shown.extend(call.focus.iter().cloned()),
+        Some(_) => {
+            for (position, item) in call.focus.iter().enumerate() {
+                shown.extend(call.for_item(1, item, position)?);
+                call.scope.fits(shown.len())?;
+            }
+        }
+    }
+    if let Some(environment) = call.scope.context.environment {
+        environment.trace(&name, &shown);
+    }
+    Ok(call.focus.into())
+}
 
 fn now(call: &Call) -> Result<Temporal, PathError> {
     let text = call.scope.context.now;
@@ -44,7 +60,7 @@ const DIGITS: [(Precision, i64, Option<i64>); 7] = [
 
 fn boundary<'a>(call: &Call<'_, 'a>, high: bool) -> Evaluated<'a> {
     let wanted = call.integer(0)?;
-    let Some(value) = call.value()? else { return Ok(Vec::new()) };
+    let Some(value) = call.value()? else { return Ok(Items::new()) };
     let of_date = |digits: i64| DIGITS.iter().find(|(_, of_date, _)| *of_date == digits);
     let of_time = |digits: i64| DIGITS.iter().find(|(.., of_time)| *of_time == Some(digits));
     some(match value {
@@ -79,7 +95,7 @@ fn decimal(value: Decimal, digits: Option<i64>, high: bool) -> Option<Decimal> {
 }
 
 fn precision<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
-    let Some(value) = call.value()? else { return Ok(Vec::new()) };
+    let Some(value) = call.value()? else { return Ok(Items::new()) };
     let digits = |temporal: &Temporal| {
         DIGITS.iter().find(|(precision, ..)| *precision == temporal.precision)
     };
@@ -104,4 +120,15 @@ fn comparable<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
         }
         _ => None,
     })
+}
+
+/// The first argument that is not empty; those after it are not evaluated.
+fn coalesce<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
+    for index in 0..call.arguments.len() {
+        let items = call.items(index)?;
+        if !items.is_empty() {
+            return Ok(items);
+        }
+    }
+    Ok(Items::new())
 }
