@@ -7,24 +7,32 @@
 mod code_system;
 mod concept_map;
 mod expand;
+mod external;
 mod filter;
 mod input;
 mod library;
 mod lookup;
+mod membership;
 pub mod r4;
 mod translate;
+mod ucum;
 mod validate_code;
 mod value_set;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
 
 pub use code_system::{CodeSystem, Concept};
 pub use concept_map::ConceptMap;
 pub use expand::{Expand, Member, expand, members};
+pub(crate) use external::{form, identifier, mistaken};
 pub use input::Input;
+pub(crate) use library::Find;
 pub use library::{Library, Need, Purpose};
 pub use lookup::{lookup, subsumes};
+pub use membership::Membership;
+pub(crate) use membership::split;
 pub use translate::{Translate, other_maps, translate, unknown_map};
 pub use validate_code::{ValidateCode, in_code_system, in_value_set};
 pub use value_set::ValueSet;
@@ -121,11 +129,26 @@ impl Refusal {
     }
 }
 
-/// Orders business versions: numbers between points as numbers, the rest as text.
+/// Orders business versions as <https://semver.org> does: numbers between points as numbers, a
+/// version before its release (`1.0.0-ballot`) before it. Others are ordered in the same way.
 pub fn compare_versions(one: &str, two: &str) -> Ordering {
-    let part = |text: &str| (text.parse::<u64>().ok(), text.to_owned());
-    let parts = |text: &str| text.split(['.', '-']).map(part).collect::<Vec<_>>();
-    parts(one).cmp(&parts(two)).then_with(|| one.cmp(two))
+    type Parts<'v> = Vec<(bool, u64, &'v str)>;
+    fn parts(text: &str) -> Parts<'_> {
+        let part = |text| u64::from_str(text).map_or((true, 0, text), |number| (false, number, ""));
+        text.split(['.', '-']).map(part).collect()
+    }
+    fn halves(version: &str) -> (Parts<'_>, Option<Parts<'_>>) {
+        match version.split_once('-') {
+            Some((release, before)) => (parts(release), Some(parts(before))),
+            None => (parts(version), None),
+        }
+    }
+    let ((release, before), (other, other_before)) = (halves(one), halves(two));
+    let by_before = match (before, other_before) {
+        (Some(one), Some(two)) => one.cmp(&two),
+        (one, two) => one.is_none().cmp(&two.is_none()),
+    };
+    release.cmp(&other).then(by_before).then_with(|| one.cmp(two))
 }
 
 /// Text from outside, cut so that an answer stays short.

@@ -22,6 +22,8 @@ pub struct CodeSystem {
     pub name: String,
     /// Whether all its concepts are here: `content` is `complete`.
     pub is_complete: bool,
+    /// Whether it only adds to another one: `content` is `supplement`.
+    pub is_supplement: bool,
     pub(super) case_sensitive: bool,
     /// Codes of the declared properties, with the uri each stands for.
     declared: HashMap<CompactString, CompactString>,
@@ -65,6 +67,7 @@ impl CodeSystem {
         let mut system = CodeSystem::empty(&url, resource.str_at(&["version"]));
         system.name = text("title").or_else(|| text("name")).unwrap_or(url);
         system.is_complete = resource.str_at(&["content"]) == Some("complete");
+        system.is_supplement = resource.str_at(&["content"]) == Some("supplement");
         system.case_sensitive =
             resource.get("caseSensitive").and_then(Json::as_bool) != Some(false);
         for property in resource.list("property") {
@@ -94,6 +97,7 @@ impl CodeSystem {
             version: version.filter(|version| !version.is_empty()).map(str::to_owned),
             name: url.to_owned(),
             is_complete: true,
+            is_supplement: false,
             case_sensitive: true,
             declared: HashMap::new(),
             concepts: Vec::new(),

@@ -1,11 +1,12 @@
 //! What was fetched for an operation, and what is still missing.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::membership::Codes;
 use super::value_set::Include;
-use super::{Canonical, CodeSystem, Refusal, ValueSet};
-use crate::{IssueType, Json, json};
+use super::{Canonical, CodeSystem, Refusal, ValueSet, compare_versions, r4};
+use crate::{Issue, IssueType, Json, json};
 
 /// Most value sets and code systems that one operation reaches.
 const MAX_REACHED: usize = 500;
@@ -44,24 +45,149 @@ pub enum Purpose<'a> {
     },
 }
 
-/// Content that was fetched; what was looked for and is not there is known, too.
+/// Artefacts by url, and of each the versions that were asked for; what was looked for and is not
+/// there is known, too.
+#[derive(Clone, Debug)]
+struct Shelf<T>(HashMap<String, Vec<Version<T>>>);
+
+/// The version that was asked for, and what was found.
+type Version<T> = (Option<String>, Option<T>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Shelf<T> {
+        Shelf(HashMap::new())
+    }
+}
+
+impl<T> Shelf<T> {
+    fn put(&mut self, canonical: Canonical, artefact: Option<T>) {
+        let versions = self.0.entry(canonical.url).or_default();
+        match versions.iter_mut().find(|(version, _)| *version == canonical.version) {
+            Some((_, known)) => *known = artefact,
+            None => versions.push((canonical.version, artefact)),
+        }
+    }
+
+    fn find(&self, url: &str, version: Option<&str>) -> Option<&Option<T>> {
+        let versions = self.0.get(url)?;
+        let found = versions.iter().find(|(known, _)| known.as_deref() == version);
+        found.map(|(_, artefact)| artefact)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.values_mut().flatten().filter_map(|(_, artefact)| artefact.as_mut())
+    }
+}
+
+/// A value set, and its codes once they were asked for.
+#[derive(Clone, Debug)]
+struct Held {
+    set: Arc<ValueSet>,
+    codes: OnceLock<Arc<Codes>>,
+}
+
+/// Content that was fetched; what was looked for and is not there is known, too. A copy is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Library {
-    code_systems: HashMap<Canonical, Option<Arc<CodeSystem>>>,
-    value_sets: HashMap<Canonical, Option<Arc<ValueSet>>>,
+    shelves: Arc<Shelves>,
     codes: HashMap<String, Option<Arc<Vec<Json>>>>,
     memberships: HashMap<(String, String, String), Option<bool>>,
+    /// Whether somebody else can be asked for what is not here.
+    can_ask: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shelves {
+    code_systems: Shelf<Arc<CodeSystem>>,
+    value_sets: Shelf<Held>,
+    /// The codes of R4's own value sets by their numbers; empty when these are not here.
+    bundled: Vec<OnceLock<Arc<Codes>>>,
+}
+
+/// What is known of an artefact.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Find<T> {
+    /// It is here.
+    Here(T),
+    /// It was looked for and is nowhere.
+    Absent,
+    /// It was not looked for.
+    Missing,
 }
 
 impl Library {
+    /// What R4 itself defines, each read at first use. What is put in goes before it.
+    pub fn r4() -> Library {
+        let bundled = vec![OnceLock::new(); r4::number_of_sets()];
+        let shelves = Shelves { bundled, ..Shelves::default() };
+        Library { shelves: Arc::new(shelves), ..Library::default() }
+    }
+
+    /// The same, where somebody can be asked whether a code is in a part of a value set whose
+    /// content is not here: only then [`Need::Membership`] is told.
+    #[must_use]
+    pub fn asking(self, can_ask: bool) -> Library {
+        Library { can_ask, ..self }
+    }
+
+    /// Adds a CodeSystem or ValueSet, under its url and, as it is the newest, without a version, or
+    /// else under its version alone. Another resource adds nothing.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn add(&mut self, resource: &Json) -> Result<(), Issue> {
+        let Some(url) = resource.str_at(&["url"]) else { return Ok(()) };
+        let version = resource.str_at(&["version"]);
+        let is_newest = |known: Option<&str>| {
+            let known = known.unwrap_or_default();
+            !compare_versions(version.unwrap_or_default(), known).is_lt()
+        };
+        let mut canonicals = vec![Canonical::new(url, version)];
+        match resource.str_at(&["resourceType"]) {
+            Some("CodeSystem") => {
+                let system = Arc::new(CodeSystem::read(resource)?);
+                let known = self.shelves.code_systems.find(url, None);
+                let known = known.and_then(|known| known.as_ref());
+                if known.is_none_or(|known| is_newest(known.version.as_deref())) {
+                    canonicals.push(Canonical::new(url, None));
+                }
+                for canonical in canonicals {
+                    self.put_code_system(canonical, Some(system.clone()));
+                }
+            }
+            Some("ValueSet") => {
+                let set = Arc::new(ValueSet::read(resource)?);
+                let known = self.shelves.value_sets.find(url, None);
+                let known = known.and_then(|known| known.as_ref());
+                if known.is_none_or(|known| is_newest(known.set.version())) {
+                    canonicals.push(Canonical::new(url, None));
+                }
+                for canonical in canonicals {
+                    self.put_value_set(canonical, Some(set.clone()));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Answers [`Need::CodeSystem`].
     pub fn put_code_system(&mut self, canonical: Canonical, system: Option<Arc<CodeSystem>>) {
-        self.code_systems.insert(canonical, system);
+        let shelves = Arc::make_mut(&mut self.shelves);
+        if system.is_some() {
+            // What value sets take from it is worked out anew.
+            let held = shelves.value_sets.iter_mut().map(|held| &mut held.codes);
+            for codes in held.chain(&mut shelves.bundled) {
+                codes.take();
+            }
+        }
+        shelves.code_systems.put(canonical, system);
     }
 
     /// Answers [`Need::ValueSet`].
     pub fn put_value_set(&mut self, canonical: Canonical, set: Option<Arc<ValueSet>>) {
-        self.value_sets.insert(canonical, set);
+        let held = set.map(|set| Held { set, codes: OnceLock::new() });
+        Arc::make_mut(&mut self.shelves).value_sets.put(canonical, held);
     }
 
     /// Answers [`Need::Codes`] with the items of an expansion; `None` when nobody knows.
@@ -80,17 +206,60 @@ impl Library {
 
     /// A code system that is here.
     pub fn code_system(&self, canonical: &Canonical) -> Option<&CodeSystem> {
-        self.code_systems.get(canonical)?.as_deref()
+        self.system(&canonical.url, canonical.version.as_deref()).here().map(Arc::as_ref)
     }
 
     /// A value set that is here.
     pub fn value_set(&self, canonical: &Canonical) -> Option<&ValueSet> {
-        self.value_sets.get(canonical)?.as_deref()
+        self.set(&canonical.url, canonical.version.as_deref()).here().map(Arc::as_ref)
     }
 
     /// A code system whose concepts are all here.
     pub(super) fn complete(&self, canonical: &Canonical) -> Option<&CodeSystem> {
         self.code_system(canonical).filter(|system| system.is_complete)
+    }
+
+    pub(crate) fn system(&self, url: &str, version: Option<&str>) -> Find<&Arc<CodeSystem>> {
+        if let Some(known) = self.shelves.code_systems.find(url, version) {
+            return known.as_ref().map_or(Find::Absent, Find::Here);
+        }
+        match self.has_bundled().then(|| r4::kept_code_system(url, version)).flatten() {
+            Some(system) => Find::Here(system),
+            None => Find::Missing,
+        }
+    }
+
+    pub(crate) fn set(&self, url: &str, version: Option<&str>) -> Find<&Arc<ValueSet>> {
+        if let Some(known) = self.shelves.value_sets.find(url, version) {
+            return known.as_ref().map_or(Find::Absent, |held| Find::Here(&held.set));
+        }
+        match self.has_bundled().then(|| r4::kept_value_set(url, version)).flatten() {
+            Some((_, set)) => Find::Here(set),
+            None => Find::Missing,
+        }
+    }
+
+    /// The codes of a value set.
+    pub(super) fn codes_of(&self, url: &str, version: Option<&str>) -> Find<&Codes> {
+        let (set, codes) = match self.shelves.value_sets.find(url, version) {
+            Some(Some(held)) => (&held.set, &held.codes),
+            Some(None) => return Find::Absent,
+            None => {
+                let bundled = || {
+                    let (number, set) = r4::kept_value_set(url, version)?;
+                    Some((set, self.shelves.bundled.get(number)?))
+                };
+                let Some(bundled) = self.has_bundled().then(bundled).flatten() else {
+                    return Find::Missing;
+                };
+                bundled
+            }
+        };
+        Find::Here(codes.get_or_init(|| Arc::new(Codes::new(self, set))))
+    }
+
+    fn has_bundled(&self) -> bool {
+        !self.shelves.bundled.is_empty()
     }
 
     pub(super) fn codes(&self, include: &str) -> Option<&[Json]> {
@@ -100,6 +269,22 @@ impl Library {
     pub(super) fn membership(&self, include: &str, system: &str, code: &str) -> Option<bool> {
         let key = (include.to_owned(), system.to_owned(), code.to_owned());
         self.memberships.get(&key).copied().flatten()
+    }
+
+    /// What must be asked of others to learn whether a code is in an `include`; `None` when nobody
+    /// can be asked or was asked already.
+    pub(super) fn to_ask(&self, include: &str, system: &str, code: &str) -> Option<Need> {
+        let key = (include.to_owned(), system.to_owned(), code.to_owned());
+        if !self.can_ask || self.memberships.contains_key(&key) {
+            return None;
+        }
+        let (include, system, code) = key;
+        Some(Need::Membership { include, system, code })
+    }
+
+    /// Whether somebody can be asked for what is not here.
+    pub(super) fn can_ask(&self) -> bool {
+        self.can_ask
     }
 
     /// What must be put in before `set` can be worked with; empty when all is here. Whoever puts
@@ -118,12 +303,12 @@ impl Library {
                     if !reached.insert(import) {
                         continue;
                     }
-                    match self.value_sets.get(import) {
-                        None => {
+                    match self.set(&import.url, import.version.as_deref()) {
+                        Find::Missing => {
                             needs.insert(Need::ValueSet(import.clone()));
                         }
-                        Some(Some(import)) => open.push(import),
-                        Some(None) => self.elsewhere(import_text(import), purpose, &mut needs),
+                        Find::Here(import) => open.push(import),
+                        Find::Absent => self.elsewhere(import_text(import), purpose, &mut needs),
                     }
                 }
             }
@@ -144,14 +329,14 @@ impl Library {
         {
             return;
         }
-        match self.code_systems.get(canonical) {
-            None => {
+        match self.system(&canonical.url, canonical.version.as_deref()) {
+            Find::Missing => {
                 needs.insert(Need::CodeSystem(canonical.clone()));
             }
-            Some(Some(system)) if system.is_complete => {}
+            Find::Here(system) if system.is_complete => {}
             // What is enumerated can be used without the system.
-            Some(_) if !part.concepts.is_empty() => {}
-            Some(_) => self.elsewhere(part.text.clone(), purpose, needs),
+            _ if !part.concepts.is_empty() => {}
+            _ => self.elsewhere(part.text.clone(), purpose, needs),
         }
     }
 
@@ -168,6 +353,16 @@ impl Library {
                 }
             }
             Purpose::Codes => {}
+        }
+    }
+}
+
+impl<T> Find<T> {
+    /// The artefact, if it is here.
+    pub(crate) fn here(self) -> Option<T> {
+        match self {
+            Find::Here(artefact) => Some(artefact),
+            Find::Absent | Find::Missing => None,
         }
     }
 }
