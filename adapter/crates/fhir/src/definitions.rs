@@ -137,6 +137,23 @@ impl Definitions {
         self.types.lineage(kind).find_map(|kind| kind.element(name))
     }
 
+    /// The place of the element `name` of a type: the number of the type in the lineage that has
+    /// it, and its position there.
+    pub(crate) fn locate(&self, kind: &Type, name: &str) -> Option<(u16, u16)> {
+        self.types.lineage(kind).find_map(|kind| {
+            let place = kind.elements.iter().position(|element| element.name == name)?;
+            Some((kind.index, u16::try_from(place).ok()?))
+        })
+    }
+
+    pub(crate) fn element_at(&self, owner: u16, place: u16) -> Option<&Element> {
+        self.types.get(owner)?.elements.get(usize::from(place))
+    }
+
+    pub(crate) fn type_at(&self, index: u16) -> Option<&Type> {
+        self.types.get(index)
+    }
+
     /// The choice element that the JSON member `name` belongs to.
     pub(crate) fn choice<'a>(&'a self, kind: &'a Type, name: &str) -> Option<&'a Element> {
         let choices =

@@ -1,6 +1,7 @@
 //! The wire formats of FHIR: <https://hl7.org/fhir/R4/formats.html>.
 
 pub mod json;
+pub mod position;
 pub mod xml;
 
 /// Line and column, in characters and from 1, of the place after the bytes `before`.

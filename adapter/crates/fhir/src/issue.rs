@@ -8,6 +8,13 @@ use std::fmt;
 use crate::json;
 use crate::{Json, Object};
 
+/// The line of an issue: <https://hl7.org/fhir/extensions/StructureDefinition-operationoutcome-issue-line.html>.
+const ISSUE_LINE: &str = "http://hl7.org/fhir/StructureDefinition/operationoutcome-issue-line";
+/// The column of an issue: <https://hl7.org/fhir/extensions/StructureDefinition-operationoutcome-issue-col.html>.
+const ISSUE_COLUMN: &str = "http://hl7.org/fhir/StructureDefinition/operationoutcome-issue-col";
+/// What said so: <https://hl7.org/fhir/extensions/StructureDefinition-operationoutcome-message-id.html>.
+const MESSAGE_ID: &str = "http://hl7.org/fhir/StructureDefinition/operationoutcome-message-id";
+
 /// How much an issue matters: <https://hl7.org/fhir/R4/valueset-issue-severity.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -91,10 +98,15 @@ pub struct Issue {
     pub code: IssueType,
     /// Our own finer code, for example `BPA-ID-001`.
     pub detail: Option<&'static str>,
+    /// The rule that was broken: the key of an invariant (`dom-6`), or the canonical of a profile
+    /// and what it asks for, for example `https://lumbar.example/fhir/StructureDefinition/x#slice`.
+    pub rule: Option<Box<str>>,
     /// FHIRPath of the element, for example `Patient.name[0].family`.
     pub expression: Option<String>,
+    /// Line and column in the text, both from 1, when the source is a text in a format of FHIR.
+    pub position: Option<(u32, u32)>,
     /// Place in the source, when the source is not FHIR.
-    pub locator: Option<Locator>,
+    pub locator: Option<Box<Locator>>,
     /// The offending raw value.
     pub value: Option<Masked>,
     /// One sentence that a person can act on; it holds no patient data.
@@ -197,7 +209,9 @@ impl Issue {
             severity: Severity::Error,
             code,
             detail: None,
+            rule: None,
             expression: None,
+            position: None,
             locator: None,
             value: None,
             text: text.into(),
@@ -226,6 +240,19 @@ impl Issue {
         self
     }
 
+    /// The same with the rule that was broken.
+    pub fn rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into().into_boxed_str());
+        self
+    }
+
+    /// The same with the line and the column in the text.
+    pub fn position(mut self, line: usize, column: usize) -> Self {
+        let short = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        self.position = Some((short(line), short(column)));
+        self
+    }
+
     /// The same with the element's path.
     pub fn at(mut self, expression: impl Into<String>) -> Self {
         self.expression = Some(expression.into());
@@ -234,7 +261,7 @@ impl Issue {
 
     /// The same with the place in the source.
     pub fn located(mut self, locator: Locator) -> Self {
-        self.locator = Some(locator);
+        self.locator = Some(Box::new(locator));
         self
     }
 
@@ -249,9 +276,21 @@ impl Issue {
         self.severity >= Severity::Error
     }
 
-    /// The issue as an element of `OperationOutcome.issue`; the raw value stays out.
+    /// The issue as an element of `OperationOutcome.issue`; the raw value stays out. Line, column
+    /// and rule are the extensions in which HL7's validator writes them.
     pub fn to_json(&self) -> Json {
         let mut issue = Object::new();
+        let mut extensions = Vec::new();
+        if let Some((line, column)) = self.position {
+            extensions.push(json!({"url": (ISSUE_LINE), "valueInteger": (line)}));
+            extensions.push(json!({"url": (ISSUE_COLUMN), "valueInteger": (column)}));
+        }
+        if let Some(rule) = self.rule.as_deref() {
+            extensions.push(json!({"url": (MESSAGE_ID), "valueString": (rule)}));
+        }
+        if !extensions.is_empty() {
+            issue.set("extension", extensions);
+        }
         issue.set("severity", self.severity.code());
         issue.set("code", self.code.code());
         let mut details = Object::new();
@@ -272,6 +311,18 @@ impl Issue {
     }
 }
 
+/// Writes line and column into an element of `OperationOutcome.issue`, before what else is there.
+pub fn set_position(issue: &mut Json, line: u32, column: u32) {
+    let mut extensions = vec![
+        json!({"url": (ISSUE_LINE), "valueInteger": (line)}),
+        json!({"url": (ISSUE_COLUMN), "valueInteger": (column)}),
+    ];
+    extensions.extend(issue.list("extension").iter().cloned());
+    if let Json::Object(object) = issue {
+        object.set_at(0, "extension", extensions);
+    }
+}
+
 /// An OperationOutcome resource that holds `issues`; without issues it says that all is well, as
 /// R4 asks for at least one.
 pub fn operation_outcome(issues: &[Issue]) -> Json {
@@ -281,4 +332,23 @@ pub fn operation_outcome(issues: &[Issue]) -> Json {
         issues.iter().map(Issue::to_json).collect()
     };
     json!({"resourceType": "OperationOutcome", "issue": (list)})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_and_position_are_extensions_of_the_issue() {
+        let issue = Issue::error(IssueType::Invariant, "Say it.").rule("dom-6").position(3, 14);
+        let mut extensions = Vec::new();
+        for extension in issue.to_json().list("extension") {
+            let url = extension.str_at(&["url"]).unwrap().rsplit('/').next().unwrap();
+            let value = extension.get("valueInteger").or(extension.get("valueString")).unwrap();
+            extensions.push(format!("{url} {value}"));
+        }
+        let line = "operationoutcome-issue-line 3";
+        let column = "operationoutcome-issue-col 14";
+        assert_eq!(extensions, [line, column, "operationoutcome-message-id \"dom-6\""]);
+    }
 }

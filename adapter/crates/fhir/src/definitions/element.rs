@@ -48,6 +48,8 @@ pub struct Type {
     pub elements: Vec<Element>,
     /// The invariants that it adds.
     pub invariants: Vec<Invariant>,
+    /// Its number among all types.
+    pub(crate) index: u16,
     pub(super) base: Option<u16>,
 }
 
@@ -214,6 +216,7 @@ impl Types {
             system: System::None,
             elements: Vec::new(),
             invariants: Vec::new(),
+            index,
             base,
         });
         self.names.insert(name, index);

@@ -9,6 +9,7 @@
 //! (`arbitrary_precision`) that changes every other library's numbers, and duplicate members are
 //! dropped without a word.
 
+mod locate;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ mod tests;
 use std::fmt;
 
 use compact_str::CompactString;
+
+pub(super) use locate::locate;
 
 /// Deepest nesting of arrays and objects that is read. R4's deepest official example has 15.
 pub const MAX_DEPTH: usize = 100;
@@ -339,6 +342,12 @@ macro_rules! json {
     }};
     (($value:expr)) => { $crate::Json::from($value) };
     ($value:expr) => { $crate::Json::from($value) };
+}
+
+/// The characters of a JSON text without the mark of its encoding.
+pub(super) fn text(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    Some(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn write_value(out: &mut String, value: &Json, indent: Option<usize>) {

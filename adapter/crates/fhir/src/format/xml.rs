@@ -9,6 +9,7 @@
 //! characters by number. Not done: validation beyond what the form needs, and encodings other than
 //! UTF-8 and UTF-16.
 
+mod locate;
 mod narrative;
 mod parse;
 mod reader;
@@ -19,6 +20,8 @@ use std::rc::Rc;
 
 use crate::definitions::{Definitions, Element, ElementType, Kind, System, Type};
 use crate::{Issue, IssueType, Json};
+pub(super) use locate::locate;
+pub(super) use parse::text;
 
 /// The namespace of FHIR's elements.
 const FHIR: &str = "http://hl7.org/fhir";

@@ -3,14 +3,13 @@
 //! An operation names its place by FHIRPath, and the table of elements says what may stand there.
 //! Any expression that finds elements of the resource itself will do; `resolve()` finds nothing.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::content::{Content, read_content};
 use super::{PatchError, malformed, not_applicable, too_many};
 use crate::definitions::{Definitions, Element, Kind, Type};
 use crate::links::{Key, Path};
-use crate::path::{Context, Expression, Value};
+use crate::path::{Context, Expression, Tally, Value};
 use crate::{IssueType, Json, Object};
 
 /// One operation.
@@ -115,7 +114,7 @@ pub(super) fn apply(
     resource: &Json,
 ) -> Result<Json, PatchError> {
     let mut tree = resource.clone();
-    let spent = Cell::new(0);
+    let spent = Tally::default();
     for operation in operations {
         let Operation { number, name, .. } = operation;
         operation.apply(definitions, &mut tree, &spent).map_err(|refused| {
@@ -157,7 +156,7 @@ impl Operation {
         &self,
         definitions: &Definitions,
         tree: &mut Json,
-        spent: &Cell<u64>,
+        spent: &Tally,
     ) -> Result<(), Refused> {
         let found = self.find(definitions, tree, spent)?;
         match (&self.action, found.as_slice()) {
@@ -236,7 +235,7 @@ impl Operation {
         &self,
         definitions: &Definitions,
         tree: &Json,
-        spent: &Cell<u64>,
+        spent: &Tally,
     ) -> Result<Vec<Path>, Refused> {
         let context = Context { resource: Some(Value::node(tree)), ..Context::new(definitions) };
         let items = match self.path.evaluate_within(spent, &context, &[Value::node(tree)]) {
@@ -272,9 +271,10 @@ fn locate(
     json: &Json,
     keys: &mut Vec<Key>,
     places: &mut HashMap<*const Json, Option<Path>>,
-    spent: &Cell<u64>,
+    spent: &Tally,
 ) {
-    spent.set(spent.get().saturating_add(1));
+    // What is too much stops the next evaluation.
+    let _ = spent.count(1);
     if let Some(place) = places.get_mut(&std::ptr::from_ref(json)) {
         *place = Some(Path(keys.clone()));
     }

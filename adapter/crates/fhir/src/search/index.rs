@@ -39,12 +39,10 @@ pub(super) fn own(
     let Some(resource_type) = resource.str_at(&["resourceType"]) else { return Vec::new() };
     let focus = [Value::node(resource)];
     let context = Context {
-        definitions,
+        resource: focus.first().cloned(),
         // Whose contained resources `resolve()` finds.
-        resource: Some(Value::node(inside.container)),
-        variables: &[],
-        now: None,
-        resolve: None,
+        root_resource: Some(Value::node(inside.container)),
+        ..Context::new(definitions)
     };
     let mut rows = Rows { base, inside, code: "", rows: Vec::new() };
     for parameter in definitions.search_parameters(resource_type).filter(|one| is_wanted(one)) {

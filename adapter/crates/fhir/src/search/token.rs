@@ -5,7 +5,7 @@
 use crate::Json;
 use crate::definitions::{Definitions, SearchParameter};
 use crate::path::{Value, branches};
-use crate::validate::is_system_of;
+use crate::terminology::r4::is_system_of;
 
 use super::condition::Condition;
 use super::escape::{split, unescape};

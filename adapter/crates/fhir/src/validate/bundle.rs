@@ -8,6 +8,7 @@ use crate::{Issue, IssueType, Json};
 impl<'a> Validator<'a> {
     /// Each `fullUrl` is absolute, its own but for versions (bdl-7), and agrees with the id.
     pub(super) fn bundle(&mut self, bundle: &'a Json, place: &Place) {
+        self.linked(bundle, place);
         let is_history = bundle.str_at(&["type"]) == Some("history");
         let mut known = HashSet::new();
         for (index, entry) in bundle.list("entry").iter().enumerate() {

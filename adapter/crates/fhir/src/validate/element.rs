@@ -3,8 +3,12 @@
 //! Which members an object may have, whether each is a list, an object or a primitive, and how a
 //! primitive and its sibling `_name` fit together.
 
+use super::binding::is_quantity;
+use super::extension::Holder;
+use super::item::Item;
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::{Element, ElementType, Kind, Type};
+use crate::profile::R4;
 use crate::{IssueType, Json, Object};
 
 /// An element under one of its names.
@@ -20,13 +24,20 @@ impl<'a> Validator<'a> {
     pub(super) fn object(
         &mut self,
         kind: &'a Type,
-        object: &'a Object,
+        json: &'a Json,
         place: &Place,
         scope: Scope<'a>,
     ) {
+        let Json::Object(object) = json else { return };
         if self.is_too_deep(place) {
             return;
         }
+        let scope = match kind.name {
+            "Bundle.entry" => {
+                Scope { full_url: object.get("fullUrl").and_then(Json::as_str), ..scope }
+            }
+            _ => scope,
+        };
         if object.is_empty() {
             return self.report(place, IssueType::Structure, "An object must not be empty.");
         }
@@ -48,7 +59,7 @@ impl<'a> Validator<'a> {
             if is_sibling && object.get(plain).is_some() {
                 continue;
             }
-            let mut at = place.child(member.element.name);
+            let mut at = place.child(member.element.name).of(member.element.path);
             if member.element.is_choice {
                 at = at.choice(member.content.name);
                 self.only_choice(member, plain, object, place);
@@ -60,13 +71,20 @@ impl<'a> Validator<'a> {
                 self.primitives(member, Some(value), sibling, &at, scope);
             } else {
                 self.complex(member, value, &at, scope);
+                if self.world.is_some() && member.content.name == "Extension" {
+                    self.extensions(Holder { kind, json }, name, value, place, scope);
+                }
             }
         }
         self.minimum(kind, object, place);
         match kind.name {
+            "CodeSystem" => self.code_system(object, place),
+            "Coding" => self.coding(object, false, place),
             "Extension" => self.extension(object, place),
             "Identifier" => self.identifier(object, place),
             "Narrative" => self.narrative(object, place),
+            "ValueSet.compose.include" => self.include(object, place),
+            name if is_quantity(name) => self.coding(object, true, place),
             _ => {}
         }
     }
@@ -149,12 +167,17 @@ impl<'a> Validator<'a> {
                 _ => self.container(value, at, scope.within(value)),
             };
         }
-        self.object(member.content, object, at, scope);
+        self.object(member.content, value, at, scope);
         self.coded(member, value, at);
+        if let (Some(world), Some(name)) = (self.world, member.of_type.profiles().next())
+            && let Some(profile) = world.profiles.find(&format!("{R4}{name}"))
+        {
+            self.apply(profile, Item::complex(value, member.content), at, scope);
+        }
         if member.content.name == "Reference" {
             self.reference(member.of_type, object, at, scope);
         }
-        self.element_invariants(member, value, scope.resource, at);
+        self.element_invariants(member, value, scope, at);
     }
 
     /// One or more primitive values and what their sibling `_name` adds.
@@ -218,7 +241,7 @@ impl<'a> Validator<'a> {
             None => {
                 self.coded(member, value, at);
                 for invariant in &member.element.invariants {
-                    self.invariant(invariant, member.content, value, scope.resource, at);
+                    self.invariant(invariant, member.content, value, scope, at);
                 }
             }
             Some(fault) => {
@@ -244,7 +267,7 @@ impl<'a> Validator<'a> {
             let text = format!("_{} is a JSON object with id or extension.", member.element.name);
             return self.report(at, IssueType::Structure, text);
         };
-        self.object(member.content, object, at, scope);
+        self.object(member.content, sibling, at, scope);
         if !has_value && object.get("id").is_some() && object.len() == 1 {
             self.report(at, IssueType::Invariant, NEEDS_CONTENT);
         }
@@ -277,6 +300,6 @@ fn form_name<'a>(member: Member<'a>) -> &'a str {
 }
 
 /// The member `_name` beside `name`.
-fn sibling_of<'a>(object: &'a Object, name: &str) -> Option<&'a Json> {
+pub(super) fn sibling_of<'a>(object: &'a Object, name: &str) -> Option<&'a Json> {
     object.iter().find(|(key, _)| key.strip_prefix('_') == Some(name)).map(|(_, value)| value)
 }

@@ -8,16 +8,17 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::element::Member;
+use super::environment::Truth;
 use super::presence::Presence;
-use super::{Place, Validator};
+use super::{Place, Scope, Validator};
+use crate::Json;
 use crate::definitions::{Definitions, Invariant, Kind, Type};
-use crate::path::{Context, Expression, PathError, Value};
-use crate::{Issue, IssueType, Json, Severity};
+use crate::path::{Expression, Value};
 
 /// Invariants that are not evaluated here.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 12] = [
     "dom-2", "dom-3", "dom-4", "dom-5", "dom-6", "ele-1", "ext-1", "ref-1", "txt-1", "txt-2",
-    "bdl-7",
+    "bdl-7", "que-2",
 ];
 
 /// An invariant, ready to be evaluated.
@@ -56,7 +57,7 @@ impl<'a> Validator<'a> {
         &mut self,
         kind: &'a Type,
         value: &'a Json,
-        resource: &'a Json,
+        scope: Scope<'a>,
         place: &Place,
     ) {
         let definitions = self.definitions;
@@ -65,7 +66,7 @@ impl<'a> Validator<'a> {
             .take_while(|kind| kind.name != "Element");
         for kind in lineage {
             for invariant in &kind.invariants {
-                self.invariant(invariant, kind, value, resource, place);
+                self.invariant(invariant, kind, value, scope, place);
             }
         }
     }
@@ -75,12 +76,12 @@ impl<'a> Validator<'a> {
         &mut self,
         member: Member<'a>,
         value: &'a Json,
-        resource: &'a Json,
+        scope: Scope<'a>,
         place: &Place,
     ) {
         let content = member.content;
         for invariant in &member.element.invariants {
-            self.invariant(invariant, content, value, resource, place);
+            self.invariant(invariant, content, value, scope, place);
         }
         // An element with the content of another has that one's invariants, too.
         if content.kind == Kind::Backbone && content.name != member.element.path {
@@ -88,10 +89,10 @@ impl<'a> Validator<'a> {
             let original =
                 content.name.rsplit_once('.').and_then(|(of, name)| definitions.child(of, name));
             for invariant in original.iter().flat_map(|element| &element.invariants) {
-                self.invariant(invariant, content, value, resource, place);
+                self.invariant(invariant, content, value, scope, place);
             }
         }
-        self.type_invariants(content, value, resource, place);
+        self.type_invariants(content, value, scope, place);
     }
 
     /// One invariant, on a value of the type `kind`.
@@ -100,7 +101,7 @@ impl<'a> Validator<'a> {
         invariant: &Invariant,
         kind: &Type,
         value: &'a Json,
-        resource: &'a Json,
+        scope: Scope<'a>,
         place: &Place,
     ) {
         let named = RULES.get(invariant.key).map_or(&[][..], Vec::as_slice);
@@ -108,34 +109,18 @@ impl<'a> Validator<'a> {
             return;
         };
         let known = rule.presence.as_ref().and_then(|presence| presence.holds(value));
-        let holds = known.map_or_else(|| self.holds(rule, kind, value, resource), Ok);
-        let issue = match holds {
-            Ok(true) => return,
-            Ok(false) => {
-                let severity = if invariant.is_error { Severity::Error } else { Severity::Warning };
-                let text = format!("Rule {} must hold: {}", invariant.key, rule.text);
-                Issue::error(IssueType::Invariant, text).severity(severity)
-            }
-            Err(error) => {
-                let text = format!("Rule {} could not be evaluated: {error}.", invariant.key);
-                Issue::warning(IssueType::Invariant, text)
+        let truth = match known {
+            Some(true) => return,
+            Some(false) => Ok(Truth::Fails),
+            None => {
+                let focus = Value::typed(self.definitions, value, kind.name);
+                self.truth(&rule.expression, focus, scope, place.depth)
             }
         };
-        self.push(place, issue);
-    }
-
-    fn holds(
-        &self,
-        rule: &'static Rule,
-        kind: &Type,
-        value: &'a Json,
-        resource: &'a Json,
-    ) -> Result<bool, PathError> {
-        let context =
-            Context { resource: Some(Value::node(resource)), ..Context::new(self.definitions) };
-        let focus = Value::typed(self.definitions, value, kind.name);
-        let items = rule.expression.evaluate(&context, &[focus])?;
-        Ok(!matches!(items.as_slice(), [item] if item.to_json() == Json::Bool(false)))
+        let key = invariant.key;
+        if let Some(issue) = self.outcome(key, invariant.is_error, rule.text, truth) {
+            self.push(place, issue.rule(key));
+        }
     }
 }
 

@@ -13,12 +13,7 @@ use crate::{IssueType, Json, Object};
 
 /// Reads one resource.
 pub(super) fn parse(definitions: &Definitions, bytes: &[u8]) -> Result<Json, XmlError> {
-    let text = decode(bytes)?;
-    let text = match text.contains('\r') {
-        // Line ends are one character in XML, however they are written (2.11).
-        true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
-        false => text,
-    };
+    let text = text(bytes)?;
     let mut parser = Parser {
         shapes: Shapes::new(definitions),
         cursor: Cursor::new(&text, Namespace::None),
@@ -30,6 +25,15 @@ pub(super) fn parse(definitions: &Definitions, bytes: &[u8]) -> Result<Json, Xml
     }
     let result = parser.document();
     result.map_err(|error| XmlError { path: parser.path(), ..error })
+}
+
+/// The characters of a text. Line ends are one character in XML, however they are written (2.11).
+pub(in super::super) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, XmlError> {
+    let text = decode(bytes)?;
+    Ok(match text.contains('\r') {
+        true => Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")),
+        false => text,
+    })
 }
 
 /// The characters of UTF-8, or of UTF-16 that begins with its mark.
