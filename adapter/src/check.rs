@@ -28,6 +28,17 @@ pub fn check(settings: &Settings) -> Result<bool, String> {
             faults.push(format!("{}: {}", name(artefact), told(issue)));
         }
     }
+    for entry in rules.packages.entries().iter().filter(|entry| entry.in_package) {
+        count += 1;
+        match entry.resource() {
+            Err(error) => faults.push(error),
+            Ok(resource) => {
+                let issues = validate(&definitions, &resource);
+                let issues = issues.iter().filter(|issue| issue.is_error());
+                faults.extend(issues.map(|issue| format!("{}: {}", name(&resource), told(issue))));
+            }
+        }
+    }
     let tables = rules::scoring_tables();
     for (path, text) in &tables {
         faults.extend(against_schema(text).into_iter().map(|fault| format!("{path}: {fault}")));
@@ -41,7 +52,16 @@ pub fn check(settings: &Settings) -> Result<bool, String> {
     }
     say(&format!("database      {}", without_password(&settings.database)));
     say(&format!("listen        {}", settings.listen));
+    for package in &rules.packages.manifests {
+        say(&format!("package       {} {}", package.name, package.version));
+    }
     say(&format!("artefacts     {count}"));
+    if rules.packages.skipped > 0 {
+        say(&format!("left out      {} resources, no conformance ones", rules.packages.skipped));
+    }
+    for warning in &rules.packages.warnings {
+        say(&format!("warning       {warning}"));
+    }
     say(&format!("instruments   {} scored", tables.len()));
     say(&format!("pathways      {}", rules.pathways.len()));
     say(&format!("mappings      {}", mappings.len()));

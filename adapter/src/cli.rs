@@ -16,7 +16,7 @@ use crate::facade::{Error, Machine};
 use crate::intake::Format;
 use crate::rules::Rules;
 use crate::telemetry::{self, LogFormat, say};
-use crate::{check, export, intake, serve};
+use crate::{check, export, intake, serve, validate};
 
 /// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
 #[derive(Parser)]
@@ -109,6 +109,24 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "files")]
         vectors: Option<PathBuf>,
     },
+    /// Hold files against R4 and profiles; nothing is downloaded
+    #[command(
+        after_help = "Example: lumbar validate referral.json --profile https://lumbar.example/fhir/StructureDefinition/referral --profiles uk-core/"
+    )]
+    Validate {
+        /// JSON, XML or NDJSON files, or folders of them; - is stdin
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Canonical of a profile that is to hold besides those in meta.profile
+        #[arg(long = "profile", value_name = "CANONICAL")]
+        canonicals: Vec<String>,
+        /// Where profiles and their terminology are
+        #[arg(long, value_name = "PATH")]
+        profiles: Vec<PathBuf>,
+        /// Print one OperationOutcome a file, each on a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the configuration, the artefacts, the scoring tables and the mappings
     #[command(after_help = "Example: lumbar check --config lumbar.toml")]
     Check {
@@ -178,6 +196,11 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             Some(path) => score_vectors(&path)?,
             None => return score_files(&files),
         },
+        Command::Validate { files, canonicals, profiles, json } => {
+            let (files, profiles, paths) = (&files, &canonicals, &profiles);
+            let is_valid = validate::validate(&validate::Request { files, profiles, paths, json })?;
+            return Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
         Command::Check { config, options } => {
             let is_sound = check::check(&settings(config, *options)?)?;
             return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) });

@@ -95,7 +95,7 @@ pub struct Options {
     /// Load the demonstration practice and walk its referrals the whole way
     #[arg(long, env = "LUMBAR_DEMO", num_args = 0, default_missing_value = "true")]
     pub demo: Option<bool>,
-    /// Further FHIR artefacts: files or folders of JSON
+    /// Further FHIR artefacts: files, folders, and FHIR packages (.tgz)
     #[arg(long, env = "LUMBAR_PROFILES", value_name = "PATH", value_delimiter = ',')]
     pub profiles: Vec<PathBuf>,
     /// Who may call: none or smart [default: none]

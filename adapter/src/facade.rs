@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod derive;
 mod expansions;
+mod fhirpath;
 mod history;
 mod include;
 mod operation;
@@ -24,6 +25,7 @@ pub mod subscription;
 mod terminology;
 mod unit;
 mod update;
+pub mod validation;
 
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -31,12 +33,11 @@ use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::rest::Interaction;
 use lumbar_fhir::search::{self as search_language, Contained, Search};
-use lumbar_fhir::validate::validate;
-use lumbar_fhir::{Issue, Json, Severity};
+use lumbar_fhir::{Issue, Json};
 use lumbar_store::{Jobs, NewJob, Resources, Stored};
 use tokio::sync::Notify;
 
-use crate::config::{self, Policy, Validation};
+use crate::config::{self, Policy};
 use crate::delivery::TerminologyServer;
 use crate::rules::Rules;
 use crate::security::Caller;
@@ -196,6 +197,7 @@ pub struct Facade {
     active: RwLock<Option<Arc<subscription::Active>>>,
     terminology: terminology::Cache,
     terminology_server: Option<TerminologyServer>,
+    validation: validation::Cache,
 }
 
 impl Facade {
@@ -211,6 +213,7 @@ impl Facade {
     ) -> Facade {
         let base = base.trim_end_matches('/').to_owned();
         let known = Known::before(definitions.clone());
+        let validation = validation::Cache::new(validation::Known::of(&rules));
         Facade {
             resources,
             jobs,
@@ -227,6 +230,7 @@ impl Facade {
             active: RwLock::new(None),
             terminology: terminology::Cache::default(),
             terminology_server: None,
+            validation,
         }
     }
 
@@ -239,24 +243,8 @@ impl Facade {
 
     /// The same door, which asks a terminology server for what is not known here.
     pub fn asking(self, server: Option<TerminologyServer>) -> Facade {
-        Facade { terminology_server: server, ..self }
-    }
-
-    /// Looks at a resource that is to be written. Returns what is to be told about it.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
-    fn check(&self, resource: &Json) -> Result<Vec<Issue>, Error> {
-        shape::refuse_part(resource)?;
-        self.check_parameter(resource)?;
-        if self.policy.validation == Validation::Off {
-            return Ok(Vec::new());
-        }
-        let issues = validate(&self.definitions(), resource);
-        if self.policy.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
-            return Err(Error::Invalid(issues));
-        }
-        Ok(issues.into_iter().map(|issue| issue.severity(Severity::Warning)).collect())
+        let validation = self.validation.asking(server.is_some());
+        Facade { terminology_server: server, validation, ..self }
     }
 
     /// The definitions of the standard and of the site, as they are now.

@@ -9,6 +9,7 @@ mod fhir;
 mod health;
 mod negotiate;
 mod openapi;
+mod position;
 mod prefer;
 mod request_id;
 mod response;

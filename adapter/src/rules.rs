@@ -8,10 +8,9 @@ use lumbar_clinical::derive::range;
 use lumbar_clinical::{Pathway, ScoringTable};
 use lumbar_fhir::{Issue, IssueType, Json};
 
-static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../profiles");
+use crate::packages::Packages;
 
-/// Most files that one `--profiles` path may hold.
-const MAX_FILES: usize = 20_000;
+static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../profiles");
 
 /// Instruments and pathways, read and checked once.
 pub struct Rules {
@@ -23,6 +22,8 @@ pub struct Rules {
     pub pathways: Vec<Pathway>,
     /// Every artefact that is served besides: definitions of pathways and terminology.
     pub artefacts: Vec<Json>,
+    /// What a site's packages hold. It is used and not served.
+    pub packages: Packages,
 }
 
 impl Rules {
@@ -36,6 +37,7 @@ impl Rules {
             tables: Vec::new(),
             pathways: Vec::new(),
             artefacts: Vec::new(),
+            packages: Packages::default(),
         };
         for file in files("structure").chain(files("terminology")) {
             rules.artefacts.push(read(file)?);
@@ -63,6 +65,17 @@ impl Rules {
             rules.artefacts.append(&mut definitions);
         }
         Ok(rules)
+    }
+
+    /// The Questionnaire that a canonical, `url` or `url|version`, names.
+    pub fn questionnaire(&self, canonical: &str) -> Option<&Json> {
+        let (url, version) = match canonical.split_once('|') {
+            Some((url, version)) => (url, Some(version)),
+            None => (canonical, None),
+        };
+        let all = self.questionnaires.iter().chain(of_type(&self.artefacts, "Questionnaire"));
+        let mut named = all.filter(|form| form.str_at(&["url"]) == Some(url));
+        named.find(|form| version.is_none() || form.str_at(&["version"]) == version)
     }
 
     /// The scoring table for a QuestionnaireResponse.
@@ -112,39 +125,4 @@ fn read(file: &include_dir::File<'_>) -> Result<Json, Issue> {
 
 fn of_type<'a>(resources: &'a [Json], name: &'a str) -> impl Iterator<Item = &'a Json> {
     resources.iter().filter(move |resource| resource.str_at(&["resourceType"]) == Some(name))
-}
-
-/// The FHIR resources of a site's file or folder (not its sub-folders).
-///
-/// # Errors
-/// A sentence that names the file.
-pub fn read_artefacts(path: &Path) -> Result<Vec<Json>, String> {
-    let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut paths = Vec::new();
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|error| fault(path, &error))?;
-        for entry in entries.take(MAX_FILES) {
-            let entry = entry.map_err(|error| fault(path, &error))?.path();
-            if is_json(&entry) {
-                paths.push(entry);
-            }
-        }
-        paths.sort();
-    } else {
-        paths.push(path.to_owned());
-    }
-    let mut resources = Vec::new();
-    for path in paths {
-        let bytes = std::fs::read(&path).map_err(|error| fault(&path, &error))?;
-        let resource = Json::parse(&bytes).map_err(|error| fault(&path, &error))?;
-        match resource.str_at(&["resourceType"]) {
-            Some("Bundle") => resources.extend(
-                resource.list("entry").iter().filter_map(|entry| entry.get("resource")).cloned(),
-            ),
-            Some(_) => resources.push(resource),
-            // A package's own index is no resource.
-            None => {}
-        }
-    }
-    Ok(resources)
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::app::App;
 use crate::config::Settings;
 use crate::facade::{Machine, Source};
+use crate::packages::Packages;
 use crate::rules::Rules;
 use crate::telemetry::say;
 use crate::{demo, http, jobs};
@@ -35,6 +36,13 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
         settings.base_url = format!("http://{local}/fhir");
     }
     let (definitions, rules) = definitions(&settings.profiles)?;
+    for warning in &rules.packages.warnings {
+        tracing::warn!("{warning}");
+    }
+    if rules.packages.skipped > 0 {
+        let skipped = rules.packages.skipped;
+        tracing::info!(skipped, "resources of --profiles are no conformance resources");
+    }
     let (stop, stopped) = watch::channel(false);
     let calendar = Arc::new(demo::Calendar::default());
     let source: Arc<dyn Source> = if settings.demo {
@@ -98,28 +106,44 @@ pub async fn open(database: &str) -> Result<Store, String> {
     })
 }
 
-/// The definitions of the standard and of the site, and the rules. What a site adds is served like
-/// what is compiled in; its SearchParameters are searched by.
+/// The definitions of the standard and of the site, and the rules. What a site adds by itself is
+/// served like what is compiled in, of several versions the newest; what its packages hold is only
+/// used. Their SearchParameters are searched by.
 ///
 /// # Errors
 /// A sentence for the first artefact that cannot be used.
 pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String> {
     let mut definitions = Definitions::r4();
     let mut rules = Rules::embedded().map_err(|issue| issue.text)?;
-    for path in profiles {
-        for resource in crate::rules::read_artefacts(path)? {
-            let place = |text: &str| format!("{}: {text}", path.display());
-            if resource.str_at(&["resourceType"]) == Some("SearchParameter")
-                && let Some(issue) = definitions.add(&resource).into_iter().find(Issue::is_error)
-            {
-                return Err(place(&issue.text));
-            }
-            if resource.str_at(&["id"]).is_none() {
-                return Err(place("an artefact has no id, under which it could be served"));
-            }
-            rules.artefacts.push(resource);
+    let mut packages = Packages::load(profiles, &definitions)?;
+    let mut warnings = Vec::new();
+    for entry in packages.entries() {
+        let is_parameter = entry.resource_type == "SearchParameter";
+        if entry.in_package && !is_parameter {
+            continue;
         }
+        let place = |text: &str| format!("{}: {text}", entry.place);
+        let resource = entry.resource()?;
+        if is_parameter
+            && let Some(issue) = definitions.add(&resource).into_iter().find(Issue::is_error)
+        {
+            let said = place(&issue.text);
+            if !entry.in_package {
+                return Err(said);
+            }
+            warnings.push(said);
+        }
+        let newest = entry.url.as_deref().and_then(|url| packages.find(&entry.resource_type, url));
+        if entry.in_package || newest.is_some_and(|newest| !std::ptr::eq(newest, entry)) {
+            continue;
+        }
+        if resource.str_at(&["id"]).is_none() {
+            return Err(place("an artefact has no id, under which it could be served"));
+        }
+        rules.artefacts.push(resource);
     }
+    packages.warnings.extend(warnings);
+    rules.packages = packages;
     Ok((definitions, rules))
 }
 

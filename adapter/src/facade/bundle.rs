@@ -12,7 +12,6 @@ use lumbar_fhir::rest::{self, Interaction, Method, Request};
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 
 use super::{Error, Facade, Preferences, Reply, Return, Success};
-use crate::config::Validation;
 use crate::security::Caller;
 
 /// An entry as the request that it stands for.
@@ -139,8 +138,10 @@ impl Facade {
             (Some(body), Some(Return::Representation)) => answer.set("resource", body),
             _ => {}
         }
+        // "Hints and warnings produced as part of processing this entry", unless nothing is wanted.
         if outcome.is_none()
-            && self.policy.validation == Validation::Report
+            && !reads
+            && prefer.returns != Some(Return::Minimal)
             && !reply.issues.is_empty()
         {
             outcome = Some(operation_outcome(&reply.issues));

@@ -180,11 +180,8 @@ fn resource(
         .filter(|(_, targets)| targets.iter().any(|target| target == of))
         .map(|(name, _)| Json::from(name.as_str()))
         .collect();
-    let operations: Vec<Json> = OPERATIONS
-        .iter()
-        .filter(|operation| operation.resource_types.contains(&of))
-        .map(named)
-        .collect();
+    let operations: Vec<Json> =
+        OPERATIONS.iter().filter(|operation| operation.is_of(of)).map(named).collect();
     let references: &[&str] = match policy.references {
         References::Off => &["literal", "logical"],
         References::Check => &["literal", "logical", "enforced"],

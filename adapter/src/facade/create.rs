@@ -26,7 +26,7 @@ impl Facade {
         if let Some(object) = resource.as_object_mut() {
             object.set_at(1, "id", id.as_str());
         }
-        unit.create(resource_type, &id, resource)?;
+        unit.create(resource_type, &id, resource).await?;
         let committed = unit.commit().await?;
         let stored = committed.find(resource_type, &id).ok_or(Error::Internal)?;
         Ok(self.written(Success::Created, stored, &committed.issues(), prefer))
@@ -58,13 +58,13 @@ impl Unit<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] when it breaks the rules and these are enforced.
-    pub(super) fn create(
+    pub(super) async fn create(
         &mut self,
         resource_type: &str,
         id: &str,
         resource: Json,
     ) -> Result<(), Error> {
-        self.check(resource_type, id, &resource)?;
+        self.check(resource_type, id, &resource).await?;
         self.put_new(resource_type, id, resource);
         Ok(())
     }

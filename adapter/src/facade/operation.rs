@@ -14,8 +14,15 @@ pub(super) struct Operation {
     pub(super) definition: &'static str,
     /// Whether it may be invoked on the base.
     pub(super) system: bool,
-    /// Resource types on which it may be invoked.
+    /// Resource types on which it may be invoked; `Resource` stands for all.
     pub(super) resource_types: &'static [&'static str],
+}
+
+impl Operation {
+    /// Whether it may be invoked on a resource type.
+    pub(super) fn is_of(&self, resource_type: &str) -> bool {
+        self.resource_types.iter().any(|of| *of == resource_type || *of == "Resource")
+    }
 }
 
 macro_rules! operations {
@@ -61,6 +68,7 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "export" bulk!("group-export"), false ["Group"];
     "export" bulk!("patient-export"), false ["Patient"];
     "extract" sdc!("QuestionnaireResponse-extract"), false ["QuestionnaireResponse"];
+    "fhirpath" ours!("fhirpath"), true [];
     "import" ours!("import"), true [];
     "lookup" r4!("CodeSystem-lookup"), false ["CodeSystem"];
     "reindex" ours!("reindex"), true [];
@@ -68,6 +76,7 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "status" ours!("Subscription-status"), false ["Subscription"];
     "subsumes" r4!("CodeSystem-subsumes"), false ["CodeSystem"];
     "translate" r4!("ConceptMap-translate"), false ["ConceptMap"];
+    "validate" r4!("Resource-validate"), true ["Resource"];
     "validate-code" r4!("CodeSystem-validate-code"), false ["CodeSystem"];
     "validate-code" r4!("ValueSet-validate-code"), false ["ValueSet"];
 };
@@ -109,7 +118,9 @@ impl Facade {
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
             (Some("ValueSet"), _, "expand") => self.expand(&call).await,
             (Some("ValueSet"), _, "validate-code") => self.validate_in_set(&call).await,
+            (_, _, "validate") => self.validate(&call).await,
             (None, None, "export") => self.export(&call, Level::System).await,
+            (None, None, "fhirpath") => self.fhirpath(&call).await,
             (None, None, "import") => self.import(&call).await,
             (None, None, "reindex") => self.progress().await,
             _ => Err(Error::NotFound(Issue::error(

@@ -20,8 +20,8 @@ use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::operation::Call;
 use super::{Error, Facade, Reply};
-pub(super) use content::Cache;
 use content::{Artefact, first};
+pub(super) use content::{Cache, escape};
 
 /// Longest chain of concept maps that name each other.
 const MAX_MAPS: usize = 4;

@@ -238,13 +238,13 @@ impl<'f> Unit<'f> {
     ///
     /// # Errors
     /// [`Error::Invalid`] when it breaks the rules and these are enforced.
-    pub(super) fn check(
+    pub(super) async fn check(
         &mut self,
         resource_type: &str,
         id: &str,
         resource: &Json,
     ) -> Result<(), Error> {
-        let issues = self.facade.check(resource)?;
+        let issues = self.facade.check(self, resource).await?;
         self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
         Ok(())
     }
@@ -422,18 +422,31 @@ impl<'f> Unit<'f> {
         }
     }
 
+    /// Does all of a commit but the writing.
+    ///
+    /// # Errors
+    /// As [`Unit::commit`], but for conflicts.
+    pub(super) async fn rehearse(mut self) -> Result<(), Error> {
+        self.prepare().await
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        super::derive::derive(self).await?;
+        self.check_references().await?;
+        self.check_deletions().await?;
+        if self.changes.len() > MAX_CHANGES {
+            return Err(Error::TooLarge(MAX_CHANGES));
+        }
+        Ok(())
+    }
+
     /// Commits the changes and what follows from them; without changes nothing is written.
     ///
     /// # Errors
     /// [`Error::Invalid`] when a resource is not valid; [`Error::Conflict`] when a resource was
     /// changed by somebody else since it was read. Nothing is stored then.
     pub(super) async fn commit(mut self) -> Result<Committed, Error> {
-        super::derive::derive(&mut self).await?;
-        self.check_references().await?;
-        self.check_deletions().await?;
-        if self.changes.len() > MAX_CHANGES {
-            return Err(Error::TooLarge(MAX_CHANGES));
-        }
+        self.prepare().await?;
         let now = self.facade.source.now();
         let active = self.facade.active().await?;
         let begins_epoch = self.changes.iter().any(|change| change.resource_type == "Subscription");
@@ -498,6 +511,8 @@ impl<'f> Unit<'f> {
                 self.facade.reload().await?;
             }
             stored?;
+            let written = committed.stored.iter().map(|stored| stored.resource_type.as_str());
+            self.facade.validation.written(written);
             if redefines && let Err(error) = self.facade.reload().await {
                 tracing::warn!(%error, "a SearchParameter was stored and is followed later");
             }

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lumbar_fhir::format::position::Syntax;
 use lumbar_fhir::format::xml;
 use lumbar_fhir::rest::{self, Interaction, Method, Refusal};
 use lumbar_fhir::{Issue, IssueType, Json};
@@ -22,7 +23,7 @@ use crate::security::Caller;
 use super::date::read_http_date;
 use super::negotiate::{BODIES, Format, PATCHES, Sent, Wanted, header, sent};
 use super::prefer::preferences;
-use super::{binary, response};
+use super::{binary, position, response};
 
 static IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
 const METHODS: [Method; 6] =
@@ -33,8 +34,14 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // The format of errors, too, which those before the negotiation have in the plainest form.
     let mut wanted = Wanted::default();
-    let answered = answer(&app, &parts, body, &mut wanted).await;
-    answered.unwrap_or_else(|error| response::error(&app, &error, wanted))
+    let mut sent = None;
+    let answered = answer(&app, &parts, body, &mut wanted, &mut sent).await;
+    answered.unwrap_or_else(|mut error| {
+        if let Some(sent) = &sent {
+            sent.mark_error(&mut error);
+        }
+        response::error(&app, &error, wanted)
+    })
 }
 
 async fn answer(
@@ -42,6 +49,7 @@ async fn answer(
     parts: &Parts,
     body: Body,
     wanted: &mut Wanted,
+    body_sent: &mut Option<position::Sent>,
 ) -> Result<Response, Error> {
     let path = parts.uri.path();
     let path = path.strip_prefix("/fhir").unwrap_or(path).trim_start_matches('/');
@@ -74,6 +82,7 @@ async fn answer(
         let bytes = read_body(app, body).await?;
         if !bytes.is_empty() {
             take_body(app, &parts.headers, &bytes, &mut request)?;
+            *body_sent = as_sent(&parts.headers, bytes, request.body.as_ref());
         }
         if let Some(form) = &request.form {
             let mut parameters = shape(query);
@@ -88,7 +97,10 @@ async fn answer(
         binary::take_all(&mut interaction);
     }
     let prefer = preferences(&parts.headers);
-    let reply = app.facade.perform(&Caller::Open, &interaction, prefer).await?;
+    let mut reply = app.facade.perform(&Caller::Open, &interaction, prefer).await?;
+    if let Some(sent) = body_sent {
+        sent.mark_reply(&interaction, &mut reply);
+    }
     if is_safe && is_held(&reply, &parts.headers) {
         let mut response = Response::new(Body::empty());
         response::describe(&mut response, &reply);
@@ -104,6 +116,17 @@ async fn answer(
         Err(_) if !is_safe => response::success(&definitions, &reply, Wanted::default()),
         result => result,
     }
+}
+
+/// The resource in a body as it was sent, so that its elements can be found in it.
+fn as_sent(headers: &HeaderMap, bytes: Bytes, body: Option<&Json>) -> Option<position::Sent> {
+    let resource_type = body?.str_at(&["resourceType"])?.to_owned();
+    let Ok(Sent::Resource(format, _)) = sent(headers) else { return None };
+    let syntax = match format {
+        Format::Json => Syntax::Json,
+        Format::Xml => Syntax::Xml,
+    };
+    Some(position::Sent { syntax, bytes, resource_type })
 }
 
 /// The parameters of a query or form that shape the answer. One that cannot be read is left to the
@@ -206,7 +229,7 @@ fn parse(app: &App, format: Format, bytes: &[u8]) -> Result<Json, Error> {
         Format::Json => parse_json(bytes),
         Format::Xml => xml::parse(&app.facade.definitions(), bytes).map_err(|error| {
             let text = format!("The body is not XML as FHIR uses it: {error}.");
-            unparseable(error.code, text, error.path)
+            unparseable(error.code, text, error.path, (error.line, error.column))
         }),
     }
 }
@@ -214,7 +237,7 @@ fn parse(app: &App, format: Format, bytes: &[u8]) -> Result<Json, Error> {
 fn parse_json(bytes: &[u8]) -> Result<Json, Error> {
     Json::parse(bytes).map_err(|error| {
         let text = format!("The body is not JSON as FHIR uses it: {error}.");
-        unparseable(IssueType::Structure, text, error.path)
+        unparseable(IssueType::Structure, text, error.path, (error.line, error.column))
     })
 }
 
@@ -229,8 +252,8 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-fn unparseable(code: IssueType, text: String, path: String) -> Error {
-    let issue = Issue::error(code, text);
+fn unparseable(code: IssueType, text: String, path: String, place: (usize, usize)) -> Error {
+    let issue = Issue::error(code, text).position(place.0, place.1);
     Error::Unparseable(vec![if path.is_empty() { issue } else { issue.at(path) }])
 }
 

@@ -419,8 +419,11 @@ async fn a_body_over_the_limit_is_413() {
         |settings| settings.max_body_bytes = 1000,
         async |app: &TestApp| {
             let body = |size: usize| {
-                let rest = r#"{"resourceType":"Patient","language":""}"#.len();
-                format!(r#"{{"resourceType":"Patient","language":"{}"}}"#, "x".repeat(size - rest))
+                let rest = r#"{"resourceType":"Patient","identifier":[{"value":""}]}"#.len();
+                format!(
+                    r#"{{"resourceType":"Patient","identifier":[{{"value":"{}"}}]}}"#,
+                    "x".repeat(size - rest)
+                )
             };
             let reply = app.call("POST", "/fhir/Patient", &[], body(1001)).await;
             assert_eq!(complaints(&reply, 413, "too-long"), Vec::<String>::new());

@@ -29,7 +29,7 @@ fn observation(id: &str, patient: &str, code: &str) -> Json {
         "resourceType": "Observation",
         "id": (id),
         "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": (code)}]},
+        "code": {"coding": [{"system": "http://example.org/codes", "code": (code)}]},
         "subject": {"reference": (format!("Patient/{patient}"))}
     })
 }
@@ -169,7 +169,7 @@ async fn an_export_gives_what_was_asked_for() {
             ("$export?_type=Patient,Organization", &["Organization/x1", "Patient/p1", "Patient/p2"]),
             ("$export?_type=Patient&_typeFilter=Patient%3Fgender%3Dfemale", &["Patient/p2"]),
             (
-                "$export?_type=Observation,Patient&_typeFilter=Observation%3Fcode%3Dhttp://loinc.org|a%26subject%3DPatient/p2&_typeFilter=Observation%3Fcode%3Db",
+                "$export?_type=Observation,Patient&_typeFilter=Observation%3Fcode%3Dhttp://example.org/codes|a%26subject%3DPatient/p2&_typeFilter=Observation%3Fcode%3Db",
                 &["Observation/o2", "Observation/o3", "Patient/p1", "Patient/p2"],
             ),
             (

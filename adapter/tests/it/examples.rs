@@ -13,7 +13,9 @@ use lumbar_testkit::shared;
 use crate::app::{TestApp, on_both, read_json, reference};
 
 /// Examples that break R4's own rules.
-const INVALID: [(&str, &str); 2] = [
+const INVALID: [(&str, &str); 4] = [
+    ("Bundle-father.json", "a unit of UCUM with a blank"),
+    ("Bundle-hla-1.json", "a part that its extension does not have"),
     ("Questionnaire-qs1.json", "items without a linkId"),
     ("Questionnaire-zika-virus-exposure-assessment.json", "a narrative of blanks (txt-2)"),
 ];

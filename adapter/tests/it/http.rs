@@ -242,6 +242,7 @@ areas!(
     conditional,
     create,
     delete,
+    fhirpath,
     history,
     integrity,
     negotiation,
@@ -256,6 +257,7 @@ areas!(
     terminology,
     transaction,
     update,
+    validate,
     xml,
 );
 

@@ -71,6 +71,11 @@ async fn no_log_line_tells_who_a_patient_is() {
     // What is wrong, with the name in every place that it may have.
     send("POST", "fhir/Patient", patient("x").replace("]}", "]")).await;
     send("POST", "fhir/Quillfeather", patient("x")).await;
+    let broken = patient("x").replace(r#""family""#, r#""Quillfeather""#);
+    let (status, told) = send("POST", "fhir/Patient/$validate?mode=create", broken).await;
+    assert!(status == 200 && !SENTINELS[1..].iter().any(|name| told.contains(name)), "{told}");
+    send("POST", "fhir/$fhirpath?expression=name.family%2B1", patient("x")).await;
+    send("GET", "fhir/$fhirpath?expression=Quillfeather(&resource=Patient/p1", String::new()).await;
     send("PUT", "fhir/Patient/Quillfeather", patient("other")).await;
     send("GET", "fhir/Patient/Quillfeather", String::new()).await;
     send("GET", "fhir/Patient?family=Quillfeather&identifier=9990000018", String::new()).await;

@@ -78,7 +78,7 @@ fn observation(id: &str, code: &str, status: &str) -> Json {
         "resourceType": "Observation",
         "id": (id),
         "status": (status),
-        "code": {"coding": [{"system": "http://loinc.org", "code": (code)}]}
+        "code": {"coding": [{"system": "http://example.org/codes", "code": (code)}]}
     })
 }
 
@@ -130,9 +130,13 @@ async fn what_matches_is_sent_as_it_was_written() {
         let endpoint = Endpoint::start().await;
         let worker = Worker::start(app);
         let url = format!("{}/fhir/", endpoint.address);
-        app.put(&subscription("s", "Observation?code=http://loinc.org|91351-7&status=final", &url))
-            .await
-            .is(201);
+        app.put(&subscription(
+            "s",
+            "Observation?code=http://example.org/codes|91351-7&status=final",
+            &url,
+        ))
+        .await
+        .is(201);
         settled(app).await;
         let greeting = endpoint.take();
         assert_eq!(greeting.len(), 1, "{greeting:?}");

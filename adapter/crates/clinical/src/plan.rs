@@ -307,11 +307,9 @@ fn bind<R>(
 impl<'a> Scope<'a> {
     fn evaluate(&self, expression: &'a Expression) -> Result<Vec<Value<'a>>, Issue> {
         let context = Context {
-            definitions: self.definitions,
-            resource: None,
             variables: self.variables,
             now: Some(self.now),
-            resolve: None,
+            ..Context::new(self.definitions)
         };
         expression.evaluate(&context, &[]).map_err(|error| unreadable(expression.text(), &error))
     }

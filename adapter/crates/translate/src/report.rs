@@ -248,7 +248,7 @@ pub fn issue_json(issue: &Issue) -> Json {
     object.set("code", name(issue));
     object.set("severity", issue.severity.code());
     object.set("type", issue.code.code());
-    let locator = match &issue.locator {
+    let locator = match issue.locator.as_deref() {
         Some(Locator::Cell { file, row, column }) if column.is_empty() => {
             Some(json!({"file": (file), "row": (*row)}))
         }

@@ -168,12 +168,13 @@ impl Facade {
             let of = step.resource_type.as_str();
             let result = if matches!(step.entry.interaction, Interaction::Create { .. }) {
                 step.created = true;
-                unit.create(of, &id, resource)
+                unit.create(of, &id, resource).await
             } else if expected.contains(&index) {
                 // Somebody refers to the version that this makes, so it must be made.
                 let exists = unit.version(of, &id).await?.exists;
                 step.created = !exists;
-                unit.check(of, &id, &resource).map(|()| unit.put(of, &id, resource))
+                let checked = unit.check(of, &id, &resource).await;
+                checked.map(|()| unit.put(of, &id, resource))
             } else {
                 unit.update(resource).await.map(|created| step.created = created)
             };

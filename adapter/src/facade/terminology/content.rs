@@ -88,7 +88,7 @@ impl Artefact for ConceptMap {
 #[derive(Default)]
 pub(in super::super) struct Cache(Mutex<Kept>);
 
-/// Type, id or canonical, and version of the resource (0 for what is R4's own).
+/// Type, id or canonical, and version of the resource (0 for what is R4's own or in a package).
 type Key = (&'static str, String, i64);
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ impl Facade {
     }
 
     /// The artefact that a canonical names, of several versions the latest; `None` when it is
-    /// neither stored nor R4's own.
+    /// neither stored nor in a package nor R4's own.
     pub(super) async fn resolve<T: Artefact>(
         &self,
         canonical: &Canonical,
@@ -166,6 +166,14 @@ impl Facade {
         let key = (T::TYPE, canonical.to_string(), 0);
         if let Some(known) = self.terminology.get(&key) {
             return Ok(Some(known));
+        }
+        if let Some(entry) = self.rules.packages.find(T::TYPE, &canonical.to_string()) {
+            let invalid = |text| Error::Invalid(vec![Issue::error(IssueType::Structure, text)]);
+            let resource = entry.resource().map_err(invalid)?;
+            let found = T::read(&resource).map_err(|issue| Error::Invalid(vec![issue]))?;
+            let found = Arc::new(found);
+            self.terminology.put(key, &found, entry.text().len());
+            return Ok(Some(found));
         }
         let bundled = T::bundled(canonical).map(Arc::new);
         if let Some(bundled) = &bundled {
@@ -276,34 +284,40 @@ impl Facade {
                         return Err(Error::Invalid(vec![issue]));
                     }
                 }
-                match need {
-                    Need::CodeSystem(canonical) => {
-                        let found = self.resolve(&canonical).await?;
-                        library.put_code_system(canonical, found);
-                    }
-                    Need::ValueSet(canonical) => {
-                        let found = self.resolve(&canonical).await?;
-                        library.put_value_set(canonical, found);
-                    }
-                    Need::Codes(include) => {
-                        let codes = self.codes_elsewhere(&include).await;
-                        let codes = codes.unwrap_or_else(|error| {
-                            trouble = trouble.take().or(Some(error));
-                            None
-                        });
-                        library.put_codes(include, codes);
-                    }
-                    Need::Membership { include, system, code } => {
-                        let is_member = self.is_member_elsewhere(&include, &system, &code).await;
-                        let is_member = is_member.unwrap_or_else(|error| {
-                            trouble = trouble.take().or(Some(error));
-                            None
-                        });
-                        library.put_membership((include, system, code), is_member);
-                    }
-                }
+                let refused = self.supply(library, need).await?;
+                trouble = trouble.or(refused);
             }
         }
+    }
+
+    /// Fetches one thing. That the terminology server could not be asked is told beside it.
+    pub(in super::super) async fn supply(
+        &self,
+        library: &mut Library,
+        need: Need,
+    ) -> Result<Option<Error>, Error> {
+        match need {
+            Need::CodeSystem(canonical) => {
+                let found = self.resolve(&canonical).await?;
+                library.put_code_system(canonical, found);
+            }
+            Need::ValueSet(canonical) => {
+                let found = self.resolve(&canonical).await?;
+                library.put_value_set(canonical, found);
+            }
+            Need::Codes(include) => {
+                let (codes, trouble) = answered(self.codes_elsewhere(&include).await);
+                library.put_codes(include, codes);
+                return Ok(trouble);
+            }
+            Need::Membership { include, system, code } => {
+                let answer = self.is_member_elsewhere(&include, &system, &code).await;
+                let (is_member, trouble) = answered(answer);
+                library.put_membership((include, system, code), is_member);
+                return Ok(trouble);
+            }
+        }
+        Ok(None)
     }
 
     /// System and code of everything in a value set, which a canonical or `ValueSet/[id]` names.
@@ -374,13 +388,21 @@ impl Facade {
     }
 }
 
+/// An answer, or why there is none.
+fn answered<T>(answer: Result<Option<T>, Error>) -> (Option<T>, Option<Error>) {
+    match answer {
+        Ok(answer) => (answer, None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
 /// What is told when there is no answer: that the server could not be asked comes first.
 pub(super) fn first(trouble: Option<Error>, refusal: Refusal) -> Error {
     trouble.unwrap_or_else(|| refusal.into())
 }
 
 /// A value of a search parameter as it is written in a query.
-fn escape(value: &str) -> String {
+pub(in super::super) fn escape(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for character in value.chars() {
         if matches!(character, '\\' | ',' | '|' | '$') {

@@ -27,7 +27,9 @@ fn load(name: &str) -> Vec<u8> {
 }
 
 fn show(issue: &Issue) -> String {
-    let Some(Locator::Cell { row, column, .. }) = &issue.locator else { panic!("{issue:?}") };
+    let Some(Locator::Cell { row, column, .. }) = issue.locator.as_deref() else {
+        panic!("{issue:?}")
+    };
     let text =
         format!("{} {} row {row} {column}", issue.severity.code(), issue.detail.unwrap_or("-"));
     text.trim_end().to_owned()

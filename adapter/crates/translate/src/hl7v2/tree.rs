@@ -109,7 +109,7 @@ fn branch(segment: &Segment, count: usize, message: &Message, issues: &mut Vec<I
             })
             .collect();
         for issue in issues.iter_mut().skip(before) {
-            issue.locator = Some(Locator::Segment(place.clone()));
+            issue.locator = Some(Box::new(Locator::Segment(place.clone())));
         }
         object.set(&format!("f{number}"), repetitions);
     }

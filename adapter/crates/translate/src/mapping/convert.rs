@@ -114,7 +114,7 @@ impl Convert {
         let one = |value: Json| vec![value];
         let raw = || plain(value);
         let mut say = |issue: Issue, value: &str| {
-            let issue = Issue { locator: place(), ..issue };
+            let issue = Issue { locator: place().map(Box::new), ..issue };
             issues.push(issue.value(value));
         };
         match self {

@@ -83,8 +83,7 @@ fn evaluate<'a>(
     tree: &'a Json,
     definitions: &'a Definitions,
 ) -> Result<Vec<Value<'a>>, PathError> {
-    let context = Context { definitions, resource: None, variables: &[], now: None, resolve: None };
-    expression.evaluate(&context, &[Value::node(tree)])
+    expression.evaluate(&Context::new(definitions), &[Value::node(tree)])
 }
 
 /// The values reached by following member names; arrays on the way stand for their items.

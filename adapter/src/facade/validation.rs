@@ -1,0 +1,451 @@
+//! Validation: <https://hl7.org/fhir/R4/validation.html>.
+//!
+//! The validator looks nothing up; it tells what it would have to know. That is fetched here, from
+//! what is stored, from R4's own tables and from the terminology server, and the resource is looked
+//! at again, until nothing is missing or nobody knows more. What was found is kept until something
+//! of its kind is written here; what other processes write is seen after [`MAX_AGE`].
+//!
+//! A Questionnaire or a profile that is written in the same transaction is not seen yet.
+
+mod operation;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lumbar_fhir::datetime::{Micros, instant};
+use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::profile::Profiles;
+use lumbar_fhir::questionnaire::Form;
+use lumbar_fhir::terminology::{self, Canonical, Library, compare_versions};
+use lumbar_fhir::validate::{self, Found, Limits, Missing, Need, validate_in};
+use lumbar_fhir::{Issue, IssueType, Json, Severity};
+
+use super::terminology::escape;
+use super::{Error, Facade, Unit};
+use crate::config::Validation;
+use crate::rules::Rules;
+
+/// Most looks at one resource.
+const MAX_ROUNDS: usize = 8;
+/// Most things that are fetched for one resource.
+const MAX_FETCHED: usize = 200;
+/// Most versions of one artefact that are compared.
+const MAX_VERSIONS: usize = 50;
+/// How long, in microseconds, what was found counts.
+const MAX_AGE: Micros = 10_000_000;
+/// Most things that are kept.
+const MAX_KEPT: usize = 5_000;
+/// From so many values on, a resource is looked at beside the threads that answer requests.
+const LARGE: usize = 5_000;
+/// The types of what is kept.
+const KINDS: [&str; 4] = ["CodeSystem", "Questionnaire", "StructureDefinition", "ValueSet"];
+
+/// What is known outside of a resource.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// Profiles and definitions of extensions.
+    pub profiles: Profiles,
+    /// Code systems and value sets.
+    pub terminology: Library,
+    /// Resources by reference, Questionnaires by canonical.
+    pub resources: Found,
+    /// Canonicals of profiles that nobody knows.
+    absent: HashSet<String>,
+    /// How much was fetched.
+    size: usize,
+    since: Micros,
+}
+
+impl Known {
+    /// What R4, we and the site define. What cannot be used is left out and told of in the log;
+    /// `lumbar check` finds it, too.
+    pub fn of(rules: &Rules) -> Known {
+        let mut known =
+            Known { profiles: Profiles::r4(), terminology: Library::r4(), ..Known::default() };
+        for artefact in &rules.artefacts {
+            let issues = match artefact.str_at(&["resourceType"]) {
+                Some("StructureDefinition") => known.profiles.add(artefact),
+                _ => known.terminology.add(artefact).err().into_iter().collect(),
+            };
+            for issue in issues {
+                tracing::warn!(reason = issue.text, "an artefact cannot be validated by");
+            }
+        }
+        for entry in rules.packages.of_type("StructureDefinition") {
+            if let Some(url) = entry.url.as_deref().filter(|_| entry.in_package) {
+                known.profiles.add_text(url, entry.version.as_deref(), entry.text().clone());
+            }
+        }
+        known
+    }
+
+    /// Looks at a resource once, with what references and canonicals mean. Returns what is to be
+    /// said, and what would have to be known for it to be all.
+    pub fn look(
+        &self,
+        definitions: &Definitions,
+        resources: &Found,
+        resource: &Json,
+        profiles: &[String],
+        now: Micros,
+    ) -> (Vec<Issue>, Vec<Need>) {
+        let missing = Missing::default();
+        let now = instant(now);
+        let world = validate::World {
+            definitions,
+            profiles: &self.profiles,
+            terminology: &self.terminology,
+            resources,
+            missing: &missing,
+            now: Some(&now),
+            limits: Limits::default(),
+        };
+        let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
+        let issues = validate_in(&world, resource, &profiles);
+        (issues, missing.take())
+    }
+
+    /// The profiles that are asked for, or that the resource names, and that are not here.
+    fn unknown<'a>(&'a self, resource: &'a Json, profiles: &'a [String]) -> Vec<Need> {
+        let named = resource.get("meta").map_or(&[][..], |meta| meta.list("profile"));
+        let named =
+            named.iter().filter_map(Json::as_str).chain(profiles.iter().map(String::as_str));
+        named
+            .filter(|url| !self.absent.contains(*url) && self.profiles.find(url).is_none())
+            .map(|url| Need::Profile(url.to_owned()))
+            .collect()
+    }
+}
+
+/// What was found for the resources before.
+pub(super) struct Cache {
+    /// What is known from the start.
+    standard: Arc<Known>,
+    kept: RwLock<Arc<Known>>,
+    /// How often something was forgotten, so that nothing older is put in afterwards.
+    forgotten: AtomicU64,
+}
+
+impl Cache {
+    pub(super) fn new(standard: Known) -> Cache {
+        let standard = Arc::new(standard);
+        let kept = RwLock::new(standard.clone());
+        Cache { standard, kept, forgotten: AtomicU64::new(0) }
+    }
+
+    /// The same, where a terminology server can be asked or not.
+    pub(super) fn asking(self, can_ask: bool) -> Cache {
+        let standard = Known::clone(&self.standard);
+        Cache::new(Known { terminology: standard.terminology.asking(can_ask), ..standard })
+    }
+
+    fn known(&self, now: Micros) -> (Arc<Known>, u64) {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let known = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.size > MAX_KEPT || (known.size > 0 && now - known.since > MAX_AGE) {
+            return (self.standard.clone(), forgotten);
+        }
+        (known, forgotten)
+    }
+
+    fn keep(&self, mut known: Arc<Known>, forgotten: u64, now: Micros) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if self.forgotten.load(Ordering::Acquire) == forgotten {
+            let all = Arc::make_mut(&mut known);
+            if all.since == 0 {
+                all.since = now;
+            }
+            *kept = known;
+        }
+    }
+
+    /// Forgets what was found, if something of that kind was written.
+    pub(super) fn written<'a>(&self, mut resource_types: impl Iterator<Item = &'a str>) {
+        if resource_types.any(|of| KINDS.contains(&of)) {
+            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
+            *kept = self.standard.clone();
+        }
+    }
+}
+
+/// What is known for one validation, and what was asked for it.
+pub(super) struct World {
+    pub(super) known: Arc<Known>,
+    /// What references mean; fetched anew for each validation, as it may change.
+    pub(super) referred: Option<Found>,
+    asked: HashSet<Need>,
+    rounds: usize,
+    /// Whether not all that is needed was fetched.
+    is_short: bool,
+    has_learned: bool,
+    forgotten: u64,
+    now: Micros,
+}
+
+impl World {
+    /// What references and canonicals mean.
+    pub(super) fn resources(&self) -> &Found {
+        self.referred.as_ref().unwrap_or(&self.known.resources)
+    }
+
+    /// That not all was looked at, if so.
+    pub(super) fn incomplete(&self) -> Option<Issue> {
+        let text = format!(
+            "More than {MAX_FETCHED} definitions and resources, or chains of more than {MAX_ROUNDS}, would have to be looked up; what depends on the rest was not checked."
+        );
+        self.is_short.then(|| Issue::warning(IssueType::TooCostly, text))
+    }
+}
+
+impl Facade {
+    /// Looks at a resource that is to be written. Returns what is to be told about it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it breaks the rules and these are enforced.
+    pub(super) async fn check(
+        &self,
+        unit: &mut Unit<'_>,
+        resource: &Json,
+    ) -> Result<Vec<Issue>, Error> {
+        self.refuse(resource)?;
+        if self.policy.validation == Validation::Off {
+            return Ok(Vec::new());
+        }
+        let mut issues = self.issues(unit, resource, &[]).await?;
+        if self.policy.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
+            return Err(Error::Invalid(issues));
+        }
+        for issue in &mut issues {
+            issue.severity = issue.severity.min(Severity::Warning);
+        }
+        Ok(issues)
+    }
+
+    /// What there is to say of a resource: of R4, of the profiles that it names, and of `profiles`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn issues(
+        &self,
+        unit: &mut Unit<'_>,
+        resource: &Json,
+        profiles: &[String],
+    ) -> Result<Vec<Issue>, Error> {
+        Ok(self.issues_and_known(unit, resource, profiles).await?.0)
+    }
+
+    /// The same, and what is known then.
+    async fn issues_and_known(
+        &self,
+        unit: &mut Unit<'_>,
+        resource: &Json,
+        profiles: &[String],
+    ) -> Result<(Vec<Issue>, Arc<Known>), Error> {
+        let definitions = self.definitions();
+        let mut world = self.world();
+        let named = world.known.unknown(resource, profiles);
+        self.fetch_needs(&mut world, unit, named).await?;
+        let mut large = None;
+        loop {
+            let (mut issues, needs) =
+                self.look(&definitions, &world, resource, profiles, &mut large).await?;
+            if self.fetch_needs(&mut world, unit, needs).await? {
+                continue;
+            }
+            issues.extend(world.incomplete());
+            return Ok((issues, self.keep(world)));
+        }
+    }
+
+    /// What is known before anything was fetched.
+    pub(super) fn world(&self) -> World {
+        let now = self.source.now();
+        let (known, forgotten) = self.validation.known(now);
+        World {
+            known,
+            referred: None,
+            asked: HashSet::new(),
+            rounds: 0,
+            is_short: false,
+            has_learned: false,
+            forgotten,
+            now,
+        }
+    }
+
+    /// Fetches what is needed. Returns whether something was, so that another look is worth it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn fetch_needs(
+        &self,
+        world: &mut World,
+        unit: &mut Unit<'_>,
+        needs: Vec<Need>,
+    ) -> Result<bool, Error> {
+        let mut has_fetched = false;
+        for need in needs {
+            if world.asked.contains(&need) {
+                continue;
+            }
+            if world.asked.len() == MAX_FETCHED || world.rounds == MAX_ROUNDS {
+                world.is_short = true;
+                break;
+            }
+            world.asked.insert(need.clone());
+            has_fetched = true;
+            if let Need::Resource(text) = need {
+                let found = unit.resolve(&text).await?.map(Arc::new);
+                world
+                    .referred
+                    .get_or_insert_with(|| world.known.resources.clone())
+                    .put(text, found);
+                continue;
+            }
+            world.has_learned = true;
+            let known = Arc::make_mut(&mut world.known);
+            known.size += 1;
+            if let Need::Questionnaire(canonical) = &need {
+                let found = self.questionnaire(canonical).await?;
+                let form = found.map(|found| Arc::new(Form::read(&self.definitions(), &found).0));
+                for resources in std::iter::once(&mut known.resources).chain(&mut world.referred) {
+                    match &form {
+                        Some(form) => resources.put_form(canonical, form.clone()),
+                        None => resources.put(canonical, None),
+                    }
+                }
+            } else {
+                self.learn(known, need).await?;
+            }
+        }
+        world.rounds += 1;
+        Ok(has_fetched)
+    }
+
+    /// Keeps what was learned for the next.
+    pub(super) fn keep(&self, world: World) -> Arc<Known> {
+        if world.has_learned {
+            self.validation.keep(world.known.clone(), world.forgotten, world.now);
+        }
+        world.known
+    }
+
+    /// The Questionnaire of a canonical: stored, one of ours, or of a package.
+    async fn questionnaire(&self, canonical: &str) -> Result<Option<Json>, Error> {
+        let stored = self.canonical("Questionnaire", canonical).await?;
+        let ours = || self.rules.questionnaire(canonical).cloned();
+        let packed = || self.rules.packages.resource("Questionnaire", canonical);
+        Ok(stored.or_else(ours).or_else(packed))
+    }
+
+    /// One look, beside the threads that answer requests when the resource is large.
+    async fn look(
+        &self,
+        definitions: &Arc<Definitions>,
+        world: &World,
+        resource: &Json,
+        profiles: &[String],
+        large: &mut Option<Arc<Json>>,
+    ) -> Result<(Vec<Issue>, Vec<Need>), Error> {
+        if large.is_none() && !exceeds(resource, &mut LARGE.clone()) {
+            return Ok(world.known.look(
+                definitions,
+                world.resources(),
+                resource,
+                profiles,
+                world.now,
+            ));
+        }
+        let resource = large.get_or_insert_with(|| Arc::new(resource.clone())).clone();
+        let (definitions, known) = (definitions.clone(), world.known.clone());
+        let (referred, profiles, now) = (world.referred.clone(), profiles.to_vec(), world.now);
+        let looked = tokio::task::spawn_blocking(move || {
+            let resources = referred.as_ref().unwrap_or(&known.resources);
+            known.look(&definitions, resources, &resource, &profiles, now)
+        });
+        looked.await.map_err(|error| {
+            tracing::error!(%error, "a validation broke off");
+            Error::Internal
+        })
+    }
+
+    /// Fetches one thing; that nobody has it is known afterwards, too.
+    async fn learn(&self, known: &mut Known, need: Need) -> Result<(), Error> {
+        match need {
+            Need::Profile(canonical) => {
+                match self.canonical("StructureDefinition", &canonical).await? {
+                    Some(definition) => {
+                        for issue in known.profiles.add(&definition) {
+                            tracing::warn!(reason = issue.text, "a stored profile cannot be used");
+                        }
+                        if known.profiles.find(&canonical).is_none() {
+                            known.absent.insert(canonical);
+                        }
+                    }
+                    None => {
+                        known.absent.insert(canonical);
+                    }
+                }
+            }
+            Need::Terminology(need) => {
+                match self.supply(&mut known.terminology, need.clone()).await {
+                    // One that cannot be read, or be had now, is as good as none.
+                    Err(Error::Invalid(_) | Error::Unavailable(_)) => match need {
+                        terminology::Need::CodeSystem(canonical) => {
+                            known.terminology.put_code_system(canonical, None);
+                        }
+                        terminology::Need::ValueSet(canonical) => {
+                            known.terminology.put_value_set(canonical, None);
+                        }
+                        _ => {}
+                    },
+                    result => result.map(|_| ())?,
+                }
+            }
+            Need::Resource(_) | Need::Questionnaire(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The stored resource of a canonical, of several versions the latest.
+    async fn canonical(&self, resource_type: &str, canonical: &str) -> Result<Option<Json>, Error> {
+        let canonical = Canonical::parse(canonical);
+        let mut parameters = vec![("url".to_owned(), escape(&canonical.url))];
+        let version = canonical.version.as_deref();
+        parameters.extend(version.map(|version| ("version".to_owned(), escape(version))));
+        let Ok(search) = self.parse_search(resource_type, &parameters, true).await else {
+            // No url, so nothing has it.
+            return Ok(None);
+        };
+        let mut query = search.query;
+        query.count = MAX_VERSIONS;
+        let mut latest: Option<Json> = None;
+        let version = |of: &Json| of.str_at(&["version"]).unwrap_or_default().to_owned();
+        for stored in self.resources.search(&query).await?.matches {
+            let Some(found) = stored.body.and_then(|body| Json::parse(body.as_bytes()).ok()) else {
+                continue;
+            };
+            let is_later =
+                |known: &Json| compare_versions(&version(&found), &version(known)).is_gt();
+            if latest.as_ref().is_none_or(is_later) {
+                latest = Some(found);
+            }
+        }
+        Ok(latest)
+    }
+}
+
+/// Whether a tree has more values than are `left`.
+fn exceeds(json: &Json, left: &mut usize) -> bool {
+    if *left == 0 {
+        return true;
+    }
+    *left -= 1;
+    match json {
+        Json::Array(items) => items.iter().any(|item| exceeds(item, left)),
+        Json::Object(object) => object.iter().any(|(_, value)| exceeds(value, left)),
+        _ => false,
+    }
+}
