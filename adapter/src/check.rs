@@ -1,32 +1,43 @@
 //! `lumbar check`: whether everything that is data can be used, before a patient meets it.
 
+use std::path::Path;
+
+use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json};
 use lumbar_translate::{emis, hl7v2};
 
 use crate::config::Settings;
+use crate::facade::validation::Known;
+use crate::facade::{Machine, Source};
 use crate::rules;
+use crate::schema;
 use crate::serve::definitions;
 use crate::telemetry::say;
 
-/// Looks at the definitions, the artefacts, the scoring tables and the mappings, and says what it
-/// found. Returns whether all is well.
+/// Looks at the definitions, the artefacts, the scoring tables, the mappings and the file of the
+/// configuration, and says what it found. Returns whether all is well.
 ///
 /// # Errors
 /// A sentence for the first artefact that cannot be read at all.
-pub fn check(settings: &Settings) -> Result<bool, String> {
+pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String> {
     let (definitions, rules) = definitions(&settings.profiles)?;
     let mut faults: Vec<String> = Vec::new();
     for issue in definitions.issues() {
         faults.push(issue.text.clone());
     }
+    let known = Known::of(&rules);
     let artefacts = rules.questionnaires.iter().chain(&rules.artefacts);
     let mut count = 0;
     for artefact in artefacts {
         count += 1;
-        for issue in validate(&definitions, artefact).iter().filter(|issue| issue.is_error()) {
+        let now = Machine.now();
+        let (issues, _) = known.look(&definitions, &known.resources, artefact, &[], now);
+        for issue in issues.iter().filter(|issue| issue.is_error()) {
             faults.push(format!("{}: {}", name(artefact), told(issue)));
         }
+        faults.extend(without_snapshot(&definitions, &known.profiles, artefact));
     }
     for entry in rules.packages.entries().iter().filter(|entry| entry.in_package) {
         count += 1;
@@ -39,9 +50,13 @@ pub fn check(settings: &Settings) -> Result<bool, String> {
             }
         }
     }
-    let tables = rules::scoring_tables();
-    for (path, text) in &tables {
-        faults.extend(against_schema(text).into_iter().map(|fault| format!("{path}: {fault}")));
+    for document in rules::documents() {
+        let found = schema::faults(document.schema, document.text).into_iter();
+        faults.extend(found.map(|fault| format!("{}: {fault}", document.path)));
+    }
+    if let Some(path) = config {
+        let found = of_configuration(path).into_iter();
+        faults.extend(found.map(|fault| format!("{}: {fault}", path.display())));
     }
     let mappings = [
         ("emis", emis::mapping().err().map(|error| error.to_string())),
@@ -62,7 +77,7 @@ pub fn check(settings: &Settings) -> Result<bool, String> {
     for warning in &rules.packages.warnings {
         say(&format!("warning       {warning}"));
     }
-    say(&format!("instruments   {} scored", tables.len()));
+    say(&format!("instruments   {} scored", rules.tables.len()));
     say(&format!("pathways      {}", rules.pathways.len()));
     say(&format!("mappings      {}", mappings.len()));
     for table in rules.tables.iter().filter(|table| !table.approval.is_approved()) {
@@ -77,23 +92,28 @@ pub fn check(settings: &Settings) -> Result<bool, String> {
     Ok(faults.is_empty())
 }
 
-/// What a scoring table breaks of `profiles/schema/scoring.schema.json`.
-fn against_schema(text: &str) -> Vec<String> {
-    let schema = serde_json::from_str(rules::SCORING_SCHEMA);
-    let schema = schema.map_err(|error| error.to_string());
-    let validator = schema.and_then(|schema: serde_json::Value| {
-        jsonschema::validator_for(&schema).map_err(|error| error.to_string())
-    });
-    let validator = match validator {
-        Ok(validator) => validator,
-        Err(error) => return vec![format!("the schema cannot be used: {error}")],
-    };
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(table) => validator
-            .iter_errors(&table)
-            .map(|error| format!("{}: {error}", error.instance_path()))
-            .collect(),
-        Err(error) => vec![error.to_string()],
+/// Says that no instance can be held against a profile.
+fn without_snapshot(
+    definitions: &Definitions,
+    profiles: &Profiles,
+    artefact: &Json,
+) -> Option<String> {
+    let url = artefact.str_at(&["url"])?;
+    let is_profile = artefact.str_at(&["resourceType"]) == Some("StructureDefinition");
+    let found = profiles.find(url).filter(|_| is_profile)?;
+    match found.snapshot(profiles, definitions) {
+        Some(_) => None,
+        None => Some(format!("{url}: its differential does not fit what it is based on")),
+    }
+}
+
+/// What the file of `--config` breaks of its schema.
+fn of_configuration(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let value = text.and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
+    match value {
+        Ok(value) => schema::faults_of("configuration", &value),
+        Err(error) => vec![error],
     }
 }
 

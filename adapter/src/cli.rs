@@ -202,7 +202,7 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             return Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
         Command::Check { config, options } => {
-            let is_sound = check::check(&settings(config, *options)?)?;
+            let is_sound = check::check(&settings(config.clone(), *options)?, config.as_deref())?;
             return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
         Command::Migrate { database } => {

@@ -13,6 +13,7 @@ mod expansions;
 mod fhirpath;
 mod history;
 mod include;
+mod json_schema;
 mod operation;
 pub mod outbox;
 pub mod outcome;

@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod packages;
 pub mod pages;
 pub mod rules;
+pub mod schema;
 pub mod security;
 pub mod serve;
 pub mod telemetry;

@@ -92,16 +92,36 @@ impl Rules {
     }
 }
 
-/// The JSON Schema of scoring tables.
-pub const SCORING_SCHEMA: &str = include_str!("../../profiles/schema/scoring.schema.json");
+/// A text of `profiles/` that is JSON and no FHIR.
+pub struct Document {
+    /// Its path in `profiles/`.
+    pub path: String,
+    /// What it holds.
+    pub text: &'static str,
+    /// The schema in `profiles/schema` that says its form.
+    pub schema: &'static str,
+}
 
-/// Path and text of every compiled-in scoring table.
-pub fn scoring_tables() -> Vec<(String, &'static str)> {
-    let files = folders("instruments").flat_map(Dir::files);
-    let tables = files.filter(|file| file.path().file_name().is_some_and(|n| n == "scoring.json"));
-    let texts =
-        tables.filter_map(|file| Some((file.path().display().to_string(), file.contents_utf8()?)));
-    texts.collect()
+/// The compiled-in texts that are JSON and no FHIR: scoring tables and mappings.
+pub fn documents() -> Vec<Document> {
+    let of = |folder: &'static Dir<'static>, name: &str, schema: &'static str| {
+        let file = folder.get_file(folder.path().join(name))?;
+        let (path, text) = (file.path().display().to_string(), file.contents_utf8()?);
+        Some(Document { path, text, schema })
+    };
+    let tables = folders("instruments").filter_map(|folder| of(folder, "scoring.json", "scoring"));
+    let mappings = folders("mappings").filter_map(|folder| {
+        // A format of tables lists its columns, one of messages its segments.
+        let has_tables = folder.get_file(folder.path().join("tables.csv")).is_some();
+        let schema = if has_tables { "mapping-tables" } else { "mapping-messages" };
+        of(folder, "mapping.json", schema)
+    });
+    tables.chain(mappings).collect()
+}
+
+/// The JSON Schema of that name in `profiles/schema`.
+pub fn schema(name: &str) -> Option<&'static str> {
+    PROFILES.get_file(format!("schema/{name}.schema.json"))?.contents_utf8()
 }
 
 fn folders(name: &str) -> impl Iterator<Item = &'static Dir<'static>> {

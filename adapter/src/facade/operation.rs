@@ -70,6 +70,7 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "extract" sdc!("QuestionnaireResponse-extract"), false ["QuestionnaireResponse"];
     "fhirpath" ours!("fhirpath"), true [];
     "import" ours!("import"), true [];
+    "json-schema" ours!("StructureDefinition-json-schema"), false ["StructureDefinition"];
     "lookup" r4!("CodeSystem-lookup"), false ["CodeSystem"];
     "reindex" ours!("reindex"), true [];
     "replay" ours!("Subscription-replay"), false ["Subscription"];
@@ -115,6 +116,7 @@ impl Facade {
             )])),
             (Some("Patient"), None, "export") => self.export(&call, Level::Patient).await,
             (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
+            (Some("StructureDefinition"), _, "json-schema") => self.json_schema(&call).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
             (Some("ValueSet"), _, "expand") => self.expand(&call).await,
             (Some("ValueSet"), _, "validate-code") => self.validate_in_set(&call).await,

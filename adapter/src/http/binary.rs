@@ -19,9 +19,14 @@ const UNKNOWN: &str = "application/octet-stream";
 
 static SECURITY_CONTEXT: HeaderName = HeaderName::from_static("x-security-context");
 
-/// Whether a path below the base is that of Binaries.
+/// Operations that answer with a Binary.
+const OPERATIONS: &[&str] = &["json-schema"];
+
+/// Whether a path below the base is that of Binaries, or of an operation that answers with one.
 pub fn is_binary(path: &str) -> bool {
+    let operation = path.rsplit('/').next().and_then(|last| last.strip_prefix('$'));
     path.split('/').next() == Some("Binary")
+        || operation.is_some_and(|name| OPERATIONS.contains(&name))
 }
 
 /// Whether a body that is written to this place is the content of a Binary, or one itself.
@@ -59,14 +64,16 @@ pub fn is_read(interaction: &Interaction) -> bool {
         Interaction::Read { resource_type, .. } | Interaction::Vread { resource_type, .. } => {
             resource_type == "Binary"
         }
+        Interaction::Operation { name, .. } => OPERATIONS.contains(&name.as_str()),
         _ => false,
     }
 }
 
 /// Takes the parameters away that ask for a part: they do not apply to content.
 pub fn take_all(interaction: &mut Interaction) {
-    if let Interaction::Read { parameters, .. } | Interaction::Vread { parameters, .. } =
-        interaction
+    if let Interaction::Read { parameters, .. }
+    | Interaction::Vread { parameters, .. }
+    | Interaction::Operation { parameters, .. } = interaction
     {
         parameters.retain(|(name, _)| !matches!(name.as_str(), "_summary" | "_elements"));
     }

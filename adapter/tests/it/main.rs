@@ -18,6 +18,7 @@ mod observability;
 mod outbox;
 mod packages;
 mod paging;
+mod profiles;
 mod program;
 mod scoring;
 mod search_cases;

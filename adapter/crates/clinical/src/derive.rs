@@ -133,13 +133,12 @@ pub fn derive(
                 let quantity = json!({"value": (number(*value)), "unit": "{score}",
                     "system": "http://unitsofmeasure.org", "code": "{score}"});
                 let code = concept(&rule.codes, &rule.label);
-                observations.push(writer.observation(
-                    Kind::Score,
-                    name,
+                observations.push(writer.observation(Observed {
+                    id: observation_id(response_id, Kind::Score, name),
+                    profile: rule.profile.as_deref(),
                     code,
-                    "valueQuantity",
-                    quantity,
-                ));
+                    value: ("valueQuantity", quantity),
+                }));
             }
             None => retracted.push(observation_id(response_id, Kind::Score, name)),
         }
@@ -150,13 +149,12 @@ pub fn derive(
             Some(value) => {
                 let code = concept(&rule.codes, &rule.label);
                 let value = concept(&value.codes, &value.label);
-                observations.push(writer.observation(
-                    Kind::Category,
-                    name,
+                observations.push(writer.observation(Observed {
+                    id: observation_id(response_id, Kind::Category, name),
+                    profile: rule.profile.as_deref(),
                     code,
-                    "valueCodeableConcept",
-                    value,
-                ));
+                    value: ("valueCodeableConcept", value),
+                }));
             }
             None => retracted.push(observation_id(response_id, Kind::Category, name)),
         }
@@ -181,6 +179,15 @@ fn concept(codings: &[Json], text: &str) -> Json {
     Json::Object(concept)
 }
 
+/// What one Observation says.
+struct Observed<'a> {
+    id: String,
+    profile: Option<&'a str>,
+    code: Json,
+    /// Name and value of its `value[x]`.
+    value: (&'static str, Json),
+}
+
 struct Writer<'a> {
     table: &'a ScoringTable,
     response: &'a Json,
@@ -190,20 +197,24 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// One Observation, its elements in the order of the standard.
-    fn observation(
-        &self,
-        kind: Kind,
-        name: &str,
-        code: Json,
-        value_name: &str,
-        value: Json,
-    ) -> Json {
+    fn observation(&self, observed: Observed<'_>) -> Json {
+        let Observed { id, profile, code, value: (value_name, value) } = observed;
         let mut observation = Object::new();
         observation.set("resourceType", "Observation");
-        observation.set("id", observation_id(self.response_id, kind, name));
+        observation.set("id", id);
+        let mut meta = Object::new();
+        // One that does not say of whom and when it is true conforms to no profile.
+        let is_placed =
+            ["subject", "authored"].iter().all(|name| self.response.get(name).is_some());
+        if let Some(profile) = profile.filter(|_| is_placed) {
+            meta.set("profile", json!([(profile)]));
+        }
         // What follows from restricted answers is as restricted as they are.
         if let Some(security) = self.response.at(&["meta"]).and_then(|meta| meta.get("security")) {
-            observation.set("meta", json!({"security": (security)}));
+            meta.set("security", security);
+        }
+        if !meta.is_empty() {
+            observation.set("meta", meta);
         }
         self.copy(&mut observation, "basedOn", "basedOn");
         let amended = self.response.str_at(&["status"]) == Some("amended");

@@ -12,7 +12,9 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::approval::Approval;
 use crate::score::Status;
-use read::{boolean, codings, count, decimal, fault, join, number, scalar, text, texts, whole};
+use read::{
+    boolean, codings, count, decimal, fault, join, number, optional, scalar, text, texts, whole,
+};
 
 /// Most items of one instrument. With numbers as bounded as [`read`] has them, no sum or product
 /// can leave the range of [`Decimal`], so the arithmetic needs no overflow checks.
@@ -108,6 +110,8 @@ pub(crate) struct ScoreRule {
     pub aside: bool,
     /// Codings of the Observation's code.
     pub codes: Vec<Json>,
+    /// Canonical of the profile that the Observation conforms to.
+    pub profile: Option<String>,
 }
 
 /// Which form of a score a category compares.
@@ -129,6 +133,8 @@ pub(crate) struct CategoryRule {
     /// Scores that the conditions name.
     pub needs: Vec<usize>,
     pub codes: Vec<Json>,
+    /// As of a score.
+    pub profile: Option<String>,
     pub values: Vec<CategoryValue>,
 }
 
@@ -265,6 +271,7 @@ impl ScoringTable {
             range: (number(json, "min", place)?, number(json, "max", place)?),
             aside: boolean(json, "aside", false, place)?,
             codes: codings(json, "codes", place)?,
+            profile: optional(json, "profile", place)?,
         };
         if score.times <= Decimal::ZERO {
             return Err(fault(&join(place, "times"), "must be above 0"));
@@ -326,6 +333,7 @@ impl ScoringTable {
             rules,
             needs,
             codes: codings(json, "codes", place)?,
+            profile: optional(json, "profile", place)?,
             values,
         })
     }

@@ -4,6 +4,7 @@ pub mod datetime;
 pub mod definitions;
 pub mod format;
 pub mod issue;
+pub mod json_schema;
 pub mod links;
 pub mod patch;
 pub mod path;

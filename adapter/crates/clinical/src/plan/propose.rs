@@ -49,8 +49,15 @@ impl Proposal<'_> {
         let mut request = Object::new();
         request.set("resourceType", "ServiceRequest");
         request.set("id", id);
+        let mut meta = Object::new();
+        if let Some(profile) = self.activity.str_at(&["profile"]) {
+            meta.set("profile", json!([(profile)]));
+        }
         if let Some(security) = self.security(referral) {
-            request.set("meta", json!({"security": (security)}));
+            meta.set("security", security);
+        }
+        if !meta.is_empty() {
+            request.set("meta", meta);
         }
         let canonical = format!("{}|{}", self.plan.url, self.plan.version);
         request.set("instantiatesCanonical", json!([(canonical)]));

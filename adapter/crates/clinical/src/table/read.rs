@@ -22,6 +22,11 @@ pub(super) fn text(json: &Json, name: &str, place: &str) -> Result<String, Issue
     text.map(str::to_owned).ok_or_else(|| fault(&join(place, name), "must be a text"))
 }
 
+/// A text that may be missing.
+pub(super) fn optional(json: &Json, name: &str, place: &str) -> Result<Option<String>, Issue> {
+    json.get(name).map(|_| text(json, name, place)).transpose()
+}
+
 /// A list of texts; none when it is missing.
 pub(super) fn texts(json: &Json, name: &str, place: &str) -> Result<Vec<String>, Issue> {
     let list = json.list(name).iter().map(|item| item.as_str().map(str::to_owned));
