@@ -8,7 +8,7 @@
 //!
 //! | type | key |
 //! | --- | --- |
-//! | token | `code U+0001 system`, system empty when there is none |
+//! | token | `code U+0001 system`, system empty when there is none, shortened when frequent |
 //! | reference | `Type/id` for one of our own, `#Type.place.number` for a contained one, else the absolute url; a canonical `url U+0001 version` |
 //! | uri | the uri |
 //! | string | text folded to lower case without accents, `U+0001`, then the text as written |

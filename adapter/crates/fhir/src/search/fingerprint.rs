@@ -10,7 +10,7 @@ use super::contained;
 use crate::definitions::Definitions;
 
 /// Changes with the form of the index rows: of keys, of intervals, of what is indexed at all.
-pub const INDEX_FORM: u32 = 3;
+pub const INDEX_FORM: u32 = 4;
 
 /// A number for each search parameter of a type, by its code. It follows from what the rows of the
 /// index follow from.

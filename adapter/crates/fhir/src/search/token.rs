@@ -176,9 +176,8 @@ impl Reader<'_> {
                 Condition::any(any)
             }
             Token::System(system) => {
-                let ends = |system: &str| {
-                    Condition::KeyEnds(code.to_owned(), format!("{}{system}", key::SEPARATOR))
-                };
+                let ends =
+                    |system: &str| Condition::KeyEnds(code.to_owned(), key::of_system(system));
                 let mut any = vec![ends(&system)];
                 if self.is_implied(asked, &system) {
                     any.push(ends(""));
