@@ -180,7 +180,7 @@ impl Definitions {
 }
 
 /// The fields of a table's rows; the first row names the columns.
-fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static str; N]> {
+pub(crate) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static str; N]> {
     table.lines().skip(1).map(|line| {
         let mut fields = [""; N];
         for (field, text) in fields.iter_mut().zip(line.split('\t')) {

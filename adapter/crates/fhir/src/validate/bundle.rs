@@ -1,6 +1,6 @@
 //! Bundles: <https://hl7.org/fhir/R4/bundle.html#bundle-unique>.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{Place, Validator, reference};
 use crate::{Issue, IssueType, Json};
@@ -10,7 +10,7 @@ impl<'a> Validator<'a> {
     pub(super) fn bundle(&mut self, bundle: &'a Json, place: &Place) {
         self.linked(bundle, place);
         let is_history = bundle.str_at(&["type"]) == Some("history");
-        let mut known = HashSet::new();
+        let mut known = HashMap::new();
         for (index, entry) in bundle.list("entry").iter().enumerate() {
             let Some(url) = entry.str_at(&["fullUrl"]) else { continue };
             let entry_place = place.child("entry").item(index);
@@ -20,8 +20,12 @@ impl<'a> Validator<'a> {
                 self.report(&at, IssueType::Value, text);
             }
             let version = entry.str_at(&["resource", "meta", "versionId"]);
-            if !is_history && !known.insert((url, version)) {
-                let text = "Another entry has the same fullUrl and version (bdl-7).";
+            let first = *known.entry((url, version)).or_insert(index);
+            if !is_history && first != index {
+                let text = format!(
+                    "The fullUrl and version are those of entry[{first}], too; give each resource \
+                     its own fullUrl (bdl-7)."
+                );
                 self.report(&at, IssueType::Invariant, text);
             }
             let id = entry.str_at(&["resource", "id"]);
@@ -34,7 +38,9 @@ impl<'a> Validator<'a> {
                     .is_some_and(|url| url.strip_suffix('/').is_some_and(|url| url.ends_with(name)))
             {
                 // Only a warning: three of the standard's own examples break the rule.
-                let text = "The fullUrl does not agree with the resource's type and id.";
+                let text = format!(
+                    "The fullUrl of this resource ends in {name}/ and its id; correct one of the two."
+                );
                 self.push(&at, Issue::warning(IssueType::Value, text));
             }
         }

@@ -13,12 +13,18 @@ impl<'a> Validator<'a> {
             let text = format!("{} is an empty array; leave it out.", element.name);
             self.report(at, IssueType::Structure, text);
         } else if length < usize::try_from(element.min).unwrap_or(usize::MAX) {
-            let text = format!("{} is needed {} times.", element.path, element.min);
+            let text = format!(
+                "{} is needed {} times, and {length} are there.",
+                element.path, element.min
+            );
             self.report(at, IssueType::Required, text);
         } else if let Some(max) = element.max
             && length > usize::try_from(max).unwrap_or(usize::MAX)
         {
-            let text = format!("{} occurs at most {max} times.", element.path);
+            let text = format!(
+                "{} occurs at most {max} times, and {length} are there; remove the others.",
+                element.path
+            );
             self.report(at, IssueType::Structure, text);
         }
     }

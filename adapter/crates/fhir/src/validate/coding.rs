@@ -203,7 +203,7 @@ fn with(issue: Issue, value: &str) -> Issue {
     if value.len() <= 256 { issue.value(value) } else { issue }
 }
 
-fn unknown_code(system: &CodeSystem, code: &str) -> Issue {
+pub(super) fn unknown_code(system: &CodeSystem, code: &str) -> Issue {
     let concepts = || system.concepts().iter();
     let folded = fold(code);
     // Often the display was written for the code.

@@ -36,7 +36,7 @@ impl<'a> Validator<'a> {
                 continue;
             };
             if !ids.insert(id) {
-                let text = "Two contained resources have the same id.";
+                let text = "Another contained resource has the same id; give each its own.";
                 self.report(&at, IssueType::Duplicate, text);
             }
             let mut own = HashSet::new();

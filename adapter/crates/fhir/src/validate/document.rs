@@ -153,7 +153,10 @@ impl<'a> Validator<'a> {
         let what = if is_document { "Composition" } else { "MessageHeader" };
         for index in is_reached.iter().enumerate().filter(|(_, is)| !**is).map(|(at, _)| at) {
             let list = place.child("entry");
-            let text = format!("No link leads from the {what} to this entry, nor back.");
+            let text = format!(
+                "Nothing in the {what} leads to this entry, and no reference leads from here to \
+                 the {what}; add a reference or remove the entry."
+            );
             self.push(&list.item(index), Issue::warning(IssueType::BusinessRule, text));
         }
     }

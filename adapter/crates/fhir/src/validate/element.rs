@@ -39,7 +39,11 @@ impl<'a> Validator<'a> {
             _ => scope,
         };
         if object.is_empty() {
-            return self.report(place, IssueType::Structure, "An object must not be empty.");
+            return self.report(
+                place,
+                IssueType::Structure,
+                "An object must not be empty; leave it out.",
+            );
         }
         let has_siblings = object.iter().any(|(name, _)| name.starts_with('_'));
         for (name, value) in object.iter() {
@@ -124,9 +128,9 @@ impl<'a> Validator<'a> {
             .iter()
             .map(|(other, _)| other.strip_prefix('_').unwrap_or(other))
             .take_while(|other| *other != name)
-            .any(|other| other.starts_with(element.name) && element.member(other).is_some());
-        if other {
-            let text = format!("{} has one type only; keep one of them.", element.path);
+            .find(|other| other.starts_with(element.name) && element.member(other).is_some());
+        if let Some(other) = other {
+            let text = format!("{} has one type only; keep {other} or {name}.", element.path);
             self.report(place, IssueType::Structure, text);
         }
     }

@@ -3,6 +3,8 @@
 //! An invariant that comes to nothing, because it compares what is not comparable, holds. Those
 //! in [`ELSEWHERE`] have their own code, and `dom-6` (a resource should have a narrative) is left
 //! out: software that writes resources for software would be warned of every one.
+//!
+//! What is told of a broken one is our sentence, as the expression says nothing to most people.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,8 +14,10 @@ use super::environment::Truth;
 use super::presence::Presence;
 use super::{Place, Scope, Validator};
 use crate::Json;
-use crate::definitions::{Definitions, Invariant, Kind, Type};
+use crate::definitions::{Definitions, Invariant, Kind, Type, rows};
 use crate::path::{Expression, Value};
+
+const SENTENCES: &str = include_str!("../../../../../profiles/r4/invariant-sentences.tsv");
 
 /// Invariants that are not evaluated here.
 const ELSEWHERE: [&str; 12] = [
@@ -24,6 +28,8 @@ const ELSEWHERE: [&str; 12] = [
 /// An invariant, ready to be evaluated.
 struct Rule {
     text: &'static str,
+    /// What is expected, for people.
+    sentence: &'static str,
     expression: Expression,
     presence: Option<Presence>,
 }
@@ -32,22 +38,32 @@ struct Rule {
 static RULES: LazyLock<HashMap<&'static str, Vec<Rule>>> = LazyLock::new(|| {
     let mut rules: HashMap<&str, Vec<Rule>> = HashMap::new();
     let definitions = Definitions::r4();
-    for invariant in all(&definitions) {
-        let text = invariant.expression;
-        if !ELSEWHERE.contains(&invariant.key)
+    // The path is blank where the key alone says which invariant is meant.
+    let mut sentences: HashMap<(&str, &str), &str> = HashMap::new();
+    for [key, path, sentence] in rows(SENTENCES) {
+        sentences.insert((key, path), sentence);
+    }
+    for (path, invariant) in all(&definitions) {
+        let (key, text) = (invariant.key, invariant.expression);
+        let sentence = sentences.get(&(key, path)).or_else(|| sentences.get(&(key, "")));
+        if !ELSEWHERE.contains(&key)
             && let Ok(expression) = Expression::parse(text)
         {
             let presence = Presence::read(&definitions, text);
-            rules.entry(invariant.key).or_default().push(Rule { text, expression, presence });
+            let sentence = sentence.copied().unwrap_or(text);
+            rules.entry(key).or_default().push(Rule { text, sentence, expression, presence });
         }
     }
     rules
 });
 
-fn all(definitions: &Definitions) -> impl Iterator<Item = &Invariant> {
+/// All invariants, each with the path on which it is.
+fn all(definitions: &Definitions) -> impl Iterator<Item = (&str, &Invariant)> {
     definitions.types().flat_map(|kind| {
-        let of_elements = kind.elements.iter().flat_map(|element| &element.invariants);
-        kind.invariants.iter().chain(of_elements)
+        let of_type = kind.invariants.iter().map(|invariant| (kind.name, invariant));
+        of_type.chain(kind.elements.iter().flat_map(|element| {
+            element.invariants.iter().map(|invariant| (element.path, invariant))
+        }))
     })
 }
 
@@ -118,7 +134,8 @@ impl<'a> Validator<'a> {
             }
         };
         let key = invariant.key;
-        if let Some(issue) = self.outcome(key, invariant.is_error, rule.text, truth) {
+        let told = || format!("{} ({key}).", rule.sentence.trim_end_matches('.'));
+        if let Some(issue) = self.outcome(key, invariant.is_error, told, truth) {
             self.push(place, issue.rule(key));
         }
     }
@@ -131,16 +148,31 @@ mod tests {
     #[test]
     fn every_invariant_of_the_standard_is_checked_somewhere() {
         let definitions = Definitions::r4();
-        let is_missing = |invariant: &&Invariant| {
+        let is_missing = |(_, invariant): &(&str, &Invariant)| {
             let rules = RULES.get(invariant.key).map_or(&[][..], Vec::as_slice);
             !ELSEWHERE.contains(&invariant.key)
                 && !rules.iter().any(|rule| rule.text == invariant.expression)
         };
         let missing: Vec<&str> =
-            all(&definitions).filter(is_missing).map(|invariant| invariant.key).collect();
+            all(&definitions).filter(is_missing).map(|(_, invariant)| invariant.key).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(all(&definitions).count() > 230);
         let simple = RULES.values().flatten().filter(|rule| rule.presence.is_some()).count();
         assert!(simple > 60, "only {simple} rules ask for presence alone");
+    }
+
+    #[test]
+    fn every_invariant_that_is_evaluated_is_told_by_a_sentence() {
+        let silent = |rule: &&Rule| rule.sentence == rule.text || !rule.sentence.ends_with('.');
+        let silent: Vec<&str> =
+            RULES.values().flatten().filter(silent).map(|rule| rule.text).collect();
+        assert!(silent.is_empty(), "{silent:?}");
+        let of = |key: &str| -> Vec<&str> {
+            let mut found: Vec<&str> = RULES[key].iter().map(|rule| rule.sentence).collect();
+            found.sort_unstable();
+            found.dedup();
+            found
+        };
+        assert_eq!(of("inv-1").len(), 3, "a key that is used thrice: {:?}", of("inv-1"));
     }
 }

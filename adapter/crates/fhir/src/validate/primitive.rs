@@ -81,7 +81,10 @@ fn form(of_type: &str) -> Form {
             "A uri has no blanks; after urn:uuid: stands a UUID in lower case, after urn:oid: an OID.",
         ),
         "code" => Form::Text(is_code, "A code has no blank at its ends and never two together."),
-        "base64Binary" => Form::Text(is_base64, "The value is no base64."),
+        "base64Binary" => Form::Text(
+            is_base64,
+            "Base64 is groups of four of A-Z a-z 0-9 + and /, the last one filled with =, as in QUI=.",
+        ),
         ELEMENT_ID => {
             Form::Text(|text| !text.contains(char::is_whitespace), "An element's id has no blanks.")
         }

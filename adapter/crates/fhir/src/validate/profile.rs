@@ -461,26 +461,26 @@ impl<'a> Validator<'a> {
             "" => expression.text(),
             human => human,
         };
+        let told = || format!("Rule {key} must hold: {}", shown(words));
         let truth = self.truth(expression, focus, scope, place.depth);
-        if let Some(issue) = self.outcome(key, constraint.is_error, words, truth) {
+        if let Some(issue) = self.outcome(key, constraint.is_error, told, truth) {
             self.broken(on, key, place, issue);
         }
     }
 
-    /// What is told of an invariant; nothing if it holds.
+    /// What is told of an invariant, in the words of `told` if it is broken; nothing if it holds.
     pub(super) fn outcome(
         &mut self,
         key: &str,
         is_error: bool,
-        words: &str,
+        told: impl FnOnce() -> String,
         truth: Result<Truth, PathError>,
     ) -> Option<Issue> {
         match truth {
             Ok(Truth::Holds) => None,
             Ok(Truth::Fails) => {
                 let severity = if is_error { Severity::Error } else { Severity::Warning };
-                let text = format!("Rule {key} must hold: {}", shown(words));
-                Some(Issue::error(IssueType::Invariant, text).severity(severity))
+                Some(Issue::error(IssueType::Invariant, told()).severity(severity))
             }
             Ok(Truth::Undecided) => {
                 let text = format!(

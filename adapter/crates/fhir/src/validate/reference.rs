@@ -3,6 +3,7 @@
 //! The form of a reference, the type that it names and what it finds in `contained` or, by its
 //! whole `fullUrl`, in the Bundle. Nothing else is looked up.
 
+use super::profile::shown;
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::ElementType;
 use crate::{Issue, IssueType, Json, Object, Severity};
@@ -28,8 +29,8 @@ impl<'a> Validator<'a> {
                 Target::Type(name) => found = Some(name),
                 Target::Unknown => {}
                 Target::NotContained => {
-                    let text =
-                        "The reference names no contained resource of this resource (ref-1).";
+                    let text = "No contained resource has the id that the reference names; add \
+                                it to contained or correct the reference (ref-1).";
                     return self.report(at, IssueType::Invariant, text);
                 }
                 Target::Doubtful => {
@@ -44,7 +45,11 @@ impl<'a> Validator<'a> {
         if let (Some(found), Some(named)) = (found, named)
             && found != named
         {
-            let text = "The type of the reference is not that of its target.";
+            let text = format!(
+                "The target is a {}, and the type of the reference names another one; correct the \
+                 type or leave it out.",
+                shown(found)
+            );
             self.report(at, IssueType::Value, text);
         }
         let Some(name) = found.or(named).filter(|name| self.definitions.is_resource(name)) else {
@@ -53,7 +58,10 @@ impl<'a> Validator<'a> {
         let mut targets = of_type.targets().peekable();
         if targets.peek().is_some() && !targets.any(|target| self.definitions.is_a(name, target)) {
             let allowed: Vec<&str> = of_type.targets().collect();
-            let text = format!("The reference may point to {} only.", allowed.join(", "));
+            let text = format!(
+                "The reference may point to {} only, and its target is a {name}.",
+                allowed.join(", ")
+            );
             // A type that is only what the text claims is doubtful: an example of the standard
             // itself claims a wrong one.
             let severity = if is_at_hand { Severity::Error } else { Severity::Warning };

@@ -1,10 +1,11 @@
 //! What R4 says in words of ValueSet and CodeSystem:
 //! <https://hl7.org/fhir/R4/valueset.html#compositions> and <https://hl7.org/fhir/R4/codesystem.html>.
 
+use super::coding::unknown_code;
 use super::reference::has_scheme;
 use super::{Place, Validator};
 use crate::terminology::Find;
-use crate::{Issue, IssueType, Json, Object};
+use crate::{Issue, IssueType, Json, Object, Severity};
 
 impl Validator<'_> {
     /// What a value set includes or excludes: the system is absolute and has the codes.
@@ -22,7 +23,7 @@ impl Validator<'_> {
         }
         let Find::Here(known) = self.terms.library.system(system, text("version")) else {
             if let Some(issue) = self.terms.no_system(system) {
-                self.push(&at, issue.severity(crate::Severity::Warning));
+                self.push(&at, issue.severity(Severity::Warning));
             }
             return;
         };
@@ -31,10 +32,11 @@ impl Validator<'_> {
         }
         let concepts = include.get("concept").and_then(Json::as_array).unwrap_or_default();
         for (index, concept) in concepts.iter().enumerate() {
-            if concept.str_at(&["code"]).is_some_and(|code| known.get(code).is_none()) {
-                let text = format!("The code system {} has no such code.", known.url);
-                let at = place.child("concept").item(index);
-                self.push(&at.child("code"), Issue::warning(IssueType::CodeInvalid, text));
+            if let Some(code) = concept.str_at(&["code"])
+                && known.get(code).is_none()
+            {
+                let issue = unknown_code(known, code).severity(Severity::Warning);
+                self.push(&place.child("concept").item(index).child("code"), issue);
             }
         }
     }
@@ -57,8 +59,11 @@ impl Validator<'_> {
             && let Some(count) = count.and_then(|count| usize::try_from(count).ok())
             && count != number_of(concepts)
         {
-            let text =
-                format!("The code system is complete with {} concepts.", number_of(concepts));
+            let text = format!(
+                "The count is {count}, and the code system has {} concepts; correct the count, or \
+                 the content if concepts are left out.",
+                number_of(concepts)
+            );
             self.push(&place.child("count"), Issue::warning(IssueType::BusinessRule, text));
         }
     }
