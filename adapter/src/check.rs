@@ -4,17 +4,15 @@ use std::path::Path;
 
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
-use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json};
 use lumbar_translate::{emis, hl7v2};
 
 use crate::config::Settings;
-use crate::facade::validation::Known;
-use crate::facade::{Machine, Source};
 use crate::rules;
 use crate::schema;
 use crate::serve::definitions;
 use crate::telemetry::say;
+use crate::validate::Bench;
 
 /// Looks at the definitions, the artefacts, the scoring tables, the mappings and the file of the
 /// configuration, and says what it found. Returns whether all is well.
@@ -27,24 +25,22 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
     for issue in definitions.issues() {
         faults.push(issue.text.clone());
     }
-    let known = Known::of(&rules);
     let artefacts = rules.questionnaires.iter().chain(&rules.artefacts);
+    let mut bench = Bench::new(&definitions, &rules, &[]);
     let mut count = 0;
     for artefact in artefacts {
         count += 1;
-        let now = Machine.now();
-        let (issues, _) = known.look(&definitions, &known.resources, artefact, &[], now);
-        for issue in issues.iter().filter(|issue| issue.is_error()) {
+        for issue in bench.resource(artefact).iter().filter(|issue| issue.is_error()) {
             faults.push(format!("{}: {}", name(artefact), told(issue)));
         }
-        faults.extend(without_snapshot(&definitions, &known.profiles, artefact));
+        faults.extend(without_snapshot(&definitions, &bench.known.profiles, artefact));
     }
     for entry in rules.packages.entries().iter().filter(|entry| entry.in_package) {
         count += 1;
         match entry.resource() {
             Err(error) => faults.push(error),
             Ok(resource) => {
-                let issues = validate(&definitions, &resource);
+                let issues = bench.resource(&resource);
                 let issues = issues.iter().filter(|issue| issue.is_error());
                 faults.extend(issues.map(|issue| format!("{}: {}", name(&resource), told(issue))));
             }

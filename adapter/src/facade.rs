@@ -456,7 +456,10 @@ impl Facade {
             let mut unit = Unit::new(self);
             unit.prefetch(resources.iter()).await?;
             for resource in resources {
-                unit.put_resource(resource.clone()).await?;
+                // What is stored already was looked at when it was written.
+                if !unit.holds(resource).await? {
+                    unit.put_resource(resource.clone()).await?;
+                }
             }
             for job in jobs {
                 unit.enqueue(job.clone());

@@ -119,6 +119,16 @@ impl Packages {
         self.find(resource_type, canonical)?.resource().ok()
     }
 
+    /// Whether there is a resource of the same type and canonical.
+    pub fn has(&self, resource: &Json) -> bool {
+        let text = |name: &str| resource.str_at(&[name]);
+        let (Some(of), Some(url)) = (text("resourceType"), text("url")) else { return false };
+        let of_url = self.by_canonical.get(of).and_then(|of_type| of_type.get(url));
+        let places = of_url.map_or(&[][..], Vec::as_slice);
+        let mut entries = places.iter().filter_map(|place| self.entries.get(*place));
+        entries.any(|entry| entry.version.as_deref() == text("version"))
+    }
+
     /// All resources of a type, with every version of them.
     pub fn of_type(&self, resource_type: &str) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| entry.resource_type == resource_type)

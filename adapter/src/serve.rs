@@ -113,9 +113,8 @@ pub async fn open(database: &str) -> Result<Store, String> {
 /// # Errors
 /// A sentence for the first artefact that cannot be used.
 pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String> {
-    let mut definitions = Definitions::r4();
-    let mut rules = Rules::embedded().map_err(|issue| issue.text)?;
-    let mut packages = Packages::load(profiles, &definitions)?;
+    let (mut definitions, mut rules) = known(profiles)?;
+    let packages = &mut rules.packages;
     let mut warnings = Vec::new();
     for entry in packages.entries() {
         let is_parameter = entry.resource_type == "SearchParameter";
@@ -143,7 +142,18 @@ pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String>
         rules.artefacts.push(resource);
     }
     packages.warnings.extend(warnings);
-    rules.packages = packages;
+    Ok((definitions, rules))
+}
+
+/// The same for who only looks things up: nothing of a site is read before it is used, and its
+/// SearchParameters are left alone.
+///
+/// # Errors
+/// A sentence for the first file that cannot be read.
+pub fn known(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String> {
+    let definitions = Definitions::r4();
+    let mut rules = Rules::embedded().map_err(|issue| issue.text)?;
+    rules.packages = Packages::load(profiles, &definitions)?;
     Ok((definitions, rules))
 }
 

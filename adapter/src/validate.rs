@@ -8,6 +8,7 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::format::position::{Syntax, locate};
 use lumbar_fhir::format::xml;
 use lumbar_fhir::issue::operation_outcome;
+use lumbar_fhir::questionnaire::Form;
 use lumbar_fhir::terminology::{CodeSystem, Need as TerminologyNeed, ValueSet};
 use lumbar_fhir::validate::Need;
 use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
@@ -15,7 +16,7 @@ use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
 use crate::facade::validation::Known;
 use crate::facade::{Machine, Source};
 use crate::rules::Rules;
-use crate::serve::definitions;
+use crate::serve::known;
 use crate::telemetry::say;
 
 /// Most files of one folder.
@@ -42,9 +43,8 @@ pub struct Request<'a> {
 /// # Errors
 /// A sentence that says what cannot be read.
 pub fn validate(request: &Request<'_>) -> Result<bool, String> {
-    let (definitions, rules) = definitions(request.paths)?;
-    let mut bench =
-        Bench { known: Known::of(&rules), definitions, rules, profiles: request.profiles };
+    let (definitions, rules) = known(request.paths)?;
+    let mut bench = Bench::new(&definitions, &rules, request.profiles);
     bench.look_for_profiles()?;
     let is_coloured = !request.json
         && std::io::stdout().is_terminal()
@@ -115,15 +115,25 @@ impl std::fmt::Display for Sum {
     }
 }
 
-/// What files are held against.
-struct Bench<'a> {
-    known: Known,
-    definitions: Definitions,
-    rules: Rules,
+/// What resources are held against where nothing is stored.
+pub(crate) struct Bench<'a> {
+    /// What is known of all of them.
+    pub(crate) known: Known,
+    definitions: &'a Definitions,
+    rules: &'a Rules,
     profiles: &'a [String],
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// Holds against the rules, and against the profiles beside those that a resource names.
+    pub(crate) fn new(
+        definitions: &'a Definitions,
+        rules: &'a Rules,
+        profiles: &'a [String],
+    ) -> Bench<'a> {
+        Bench { known: Known::of(rules), definitions, rules, profiles }
+    }
+
     fn look_for_profiles(&mut self) -> Result<(), String> {
         let is_type = |url: &str| {
             let name = url.strip_prefix("http://hl7.org/fhir/StructureDefinition/");
@@ -148,7 +158,7 @@ impl Bench<'_> {
         // A mark of UTF-16 or UTF-8, or a tag.
         let is_xml = is("xml") || matches!(first, Some(b'<' | 0xfe | 0xff));
         if is_xml {
-            let read = xml::parse(&self.definitions, bytes).map_err(|error| {
+            let read = xml::parse(self.definitions, bytes).map_err(|error| {
                 let text = format!("This is not XML as FHIR uses it: {error}.");
                 unreadable(error.code, text, error.path, (error.line, error.column))
             });
@@ -194,13 +204,14 @@ impl Bench<'_> {
         issues
     }
 
-    fn resource(&mut self, resource: &Json) -> Vec<Issue> {
+    /// What is wrong with a resource.
+    pub(crate) fn resource(&mut self, resource: &Json) -> Vec<Issue> {
         let mut issues = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let needs;
             let known = &self.known;
             (issues, needs) = known.look(
-                &self.definitions,
+                self.definitions,
                 &known.resources,
                 resource,
                 self.profiles,
@@ -220,10 +231,17 @@ impl Bench<'_> {
         match need {
             Need::Questionnaire(canonical) => {
                 let packed = || self.rules.packages.resource("Questionnaire", &canonical);
-                let form = self.rules.questionnaire(&canonical).cloned().or_else(packed);
-                let form = form.map(Arc::new);
-                let is_new = self.known.resources.find(&canonical).is_none();
-                self.known.resources.put(canonical, form);
+                let found = self.rules.questionnaire(&canonical).cloned().or_else(packed);
+                let resources = &mut self.known.resources;
+                let is_new = resources.find(&canonical).is_none();
+                match found {
+                    // Read once for all responses.
+                    Some(found) => {
+                        let form = Form::read(self.definitions, &found).0;
+                        resources.put_form(canonical, Arc::new(form));
+                    }
+                    None => resources.put(canonical, None),
+                }
                 is_new
             }
             Need::Terminology(TerminologyNeed::CodeSystem(canonical)) => {

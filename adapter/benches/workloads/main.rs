@@ -11,6 +11,7 @@ mod client;
 mod emis;
 mod limit;
 mod process;
+mod validation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,9 @@ fn main() {
         }
         if wanted("EMIS") {
             emis::measure(folder.path()).await;
+        }
+        if wanted("validation") {
+            validation::measure(folder.path()).await;
         }
     });
     if wanted("program") {
@@ -115,12 +119,17 @@ async fn measure(name: &str, database: &str) {
 
 /// Serves a fresh App on a free port.
 async fn serve_at(database: &str) -> std::net::SocketAddr {
+    serve_with(database, Options::default()).await
+}
+
+/// The same with these options.
+async fn serve_with(database: &str, options: Options) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let options = Options {
         listen: Some(address),
         base_url: Some(format!("http://{address}/fhir")),
-        ..Options::default()
+        ..options
     };
     let settings = options.settle().expect("default options");
     let (definitions, rules) = serve::definitions(&settings.profiles).unwrap();

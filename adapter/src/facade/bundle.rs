@@ -236,6 +236,10 @@ fn of_entry(error: Error, index: usize) -> Error {
                 Some((of, rest)) if of.starts_with(|c: char| c.is_ascii_uppercase()) => {
                     format!(".resource.{rest}")
                 }
+                // The resource as a whole.
+                None if path.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                    ".resource".to_owned()
+                }
                 _ => format!(".{path}"),
             }
         });

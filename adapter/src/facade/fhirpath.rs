@@ -65,7 +65,7 @@ impl Facade {
         question.check(&input, &definitions)?;
         let parameters = question.parameters(&input);
         let question = Arc::new(question);
-        let mut world = self.world();
+        let mut world = self.world(&unit);
         loop {
             let (question, definitions) = (question.clone(), definitions.clone());
             let (known, referred) = (world.known.clone(), world.referred.clone());
@@ -87,7 +87,7 @@ impl Facade {
                     ..*issue
                 }])
             })?;
-            self.keep(world);
+            self.keep(&mut unit, world);
             let mut all = vec![parameters];
             all.append(&mut results);
             let mut answer = Object::new();

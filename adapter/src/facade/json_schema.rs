@@ -38,8 +38,8 @@ impl Facade {
             None => in_query(call)?,
         };
         let definitions = self.definitions();
-        let mut world = self.world();
         let mut unit = Unit::new(self);
+        let mut world = self.world(&unit);
         let mut needed = Some(canonical.clone());
         for _ in 0..MAX_BASES {
             let Some(name) = needed.take() else { break };
@@ -50,7 +50,7 @@ impl Facade {
             let base = found.and_then(|definition| definition.str_at(&["baseDefinition"]));
             needed = base.filter(|base| core_type(base).is_none()).map(str::to_owned);
         }
-        let known = self.keep(world);
+        let known = self.keep(&mut unit, world);
         let sources = Sources {
             definitions: &definitions,
             profiles: &known.profiles,

@@ -12,7 +12,7 @@ use lumbar_fhir::{Issue, IssueType, Json, Object};
 use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored, Unreferred};
 
 use super::subscription::Written;
-use super::{Error, Facade};
+use super::{Error, Facade, validation};
 
 /// Most resources that one unit may change, derived ones included.
 const MAX_CHANGES: usize = 20_000;
@@ -36,6 +36,9 @@ pub struct Unit<'f> {
     issues: Vec<((String, String), Issue)>,
     /// How many of `changes` have been derived from.
     derived: usize,
+    /// What validation knows with the artefacts that are going to be put; `None` when there are
+    /// none.
+    pub(super) known: Option<Arc<validation::Known>>,
     /// Whether the service itself moves a subscription on, which no client may.
     pub(super) by_service: bool,
 }
@@ -101,6 +104,7 @@ impl<'f> Unit<'f> {
             unreferred: Vec::new(),
             issues: Vec::new(),
             derived: 0,
+            known: None,
             by_service: false,
         }
     }
@@ -247,6 +251,14 @@ impl<'f> Unit<'f> {
         let issues = self.facade.check(self, resource).await?;
         self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
         Ok(())
+    }
+
+    /// Lets searches find a resource that is going to be put, if validation draws on such ones.
+    pub(super) fn preview_artefact(&mut self, resource_type: &str, id: &str, resource: &Json) {
+        if validation::KINDS.contains(&resource_type) {
+            self.known.get_or_insert_with(|| self.facade.validation.standard());
+            self.preview(resource_type, id, resource.clone());
+        }
     }
 
     /// Lets searches find a resource that is going to be put.
@@ -420,6 +432,17 @@ impl<'f> Unit<'f> {
             Some(text) if !self.places.contains_key(&key) => Ok(same(&parse(text)?, new)),
             _ => Ok(false),
         }
+    }
+
+    /// Whether the store holds a resource, whose type and id it carries, saying the same.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn holds(&mut self, resource: &Json) -> Result<bool, Error> {
+        let name = |name: &str| resource.str_at(&[name]).unwrap_or_default();
+        let (resource_type, id) = (name("resourceType"), name("id"));
+        self.load(resource_type, id).await?;
+        self.says_the_same(resource_type, id, resource)
     }
 
     /// Does all of a commit but the writing.

@@ -5,7 +5,8 @@
 //! at again, until nothing is missing or nobody knows more. What was found is kept until something
 //! of its kind is written here; what other processes write is seen after [`MAX_AGE`].
 //!
-//! A Questionnaire or a profile that is written in the same transaction is not seen yet.
+//! What a transaction is about to write is seen by its own resources before it is stored, and by
+//! nobody else.
 
 mod operation;
 
@@ -17,7 +18,7 @@ use lumbar_fhir::datetime::{Micros, instant};
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::questionnaire::Form;
-use lumbar_fhir::terminology::{self, Canonical, Library, compare_versions};
+use lumbar_fhir::terminology::{self, Canonical, CodeSystem, Library, ValueSet, compare_versions};
 use lumbar_fhir::validate::{self, Found, Limits, Missing, Need, validate_in};
 use lumbar_fhir::{Issue, IssueType, Json, Severity};
 
@@ -39,7 +40,8 @@ const MAX_KEPT: usize = 5_000;
 /// From so many values on, a resource is looked at beside the threads that answer requests.
 const LARGE: usize = 5_000;
 /// The types of what is kept.
-const KINDS: [&str; 4] = ["CodeSystem", "Questionnaire", "StructureDefinition", "ValueSet"];
+pub(super) const KINDS: [&str; 4] =
+    ["CodeSystem", "Questionnaire", "StructureDefinition", "ValueSet"];
 
 /// What is known outside of a resource.
 #[derive(Clone, Default)]
@@ -65,6 +67,8 @@ impl Known {
             Known { profiles: Profiles::r4(), terminology: Library::r4(), ..Known::default() };
         for artefact in &rules.artefacts {
             let issues = match artefact.str_at(&["resourceType"]) {
+                // Of what a site adds the text is kept below, and read when it is used.
+                Some("StructureDefinition") if rules.packages.has(artefact) => Vec::new(),
                 Some("StructureDefinition") => known.profiles.add(artefact),
                 _ => known.terminology.add(artefact).err().into_iter().collect(),
             };
@@ -73,7 +77,7 @@ impl Known {
             }
         }
         for entry in rules.packages.of_type("StructureDefinition") {
-            if let Some(url) = entry.url.as_deref().filter(|_| entry.in_package) {
+            if let Some(url) = entry.url.as_deref() {
                 known.profiles.add_text(url, entry.version.as_deref(), entry.text().clone());
             }
         }
@@ -104,6 +108,11 @@ impl Known {
         let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
         let issues = validate_in(&world, resource, &profiles);
         (issues, missing.take())
+    }
+
+    /// Whether it is known that nobody has what is needed, so that it is not asked for each time.
+    fn is_absent(&self, need: &Need) -> bool {
+        matches!(need, Need::Profile(canonical) if self.absent.contains(canonical))
     }
 
     /// The profiles that are asked for, or that the resource names, and that are not here.
@@ -138,6 +147,11 @@ impl Cache {
     pub(super) fn asking(self, can_ask: bool) -> Cache {
         let standard = Known::clone(&self.standard);
         Cache::new(Known { terminology: standard.terminology.asking(can_ask), ..standard })
+    }
+
+    /// What is known from the start.
+    pub(super) fn standard(&self) -> Arc<Known> {
+        self.standard.clone()
     }
 
     fn known(&self, now: Micros) -> (Arc<Known>, u64) {
@@ -244,7 +258,7 @@ impl Facade {
         profiles: &[String],
     ) -> Result<(Vec<Issue>, Arc<Known>), Error> {
         let definitions = self.definitions();
-        let mut world = self.world();
+        let mut world = self.world(unit);
         let named = world.known.unknown(resource, profiles);
         self.fetch_needs(&mut world, unit, named).await?;
         let mut large = None;
@@ -255,14 +269,17 @@ impl Facade {
                 continue;
             }
             issues.extend(world.incomplete());
-            return Ok((issues, self.keep(world)));
+            return Ok((issues, self.keep(unit, world)));
         }
     }
 
     /// What is known before anything was fetched.
-    pub(super) fn world(&self) -> World {
+    pub(super) fn world(&self, unit: &Unit<'_>) -> World {
         let now = self.source.now();
-        let (known, forgotten) = self.validation.known(now);
+        let (known, forgotten) = match &unit.known {
+            Some(known) => (known.clone(), 0),
+            None => self.validation.known(now),
+        };
         World {
             known,
             referred: None,
@@ -287,7 +304,7 @@ impl Facade {
     ) -> Result<bool, Error> {
         let mut has_fetched = false;
         for need in needs {
-            if world.asked.contains(&need) {
+            if world.asked.contains(&need) || world.known.is_absent(&need) {
                 continue;
             }
             if world.asked.len() == MAX_FETCHED || world.rounds == MAX_ROUNDS {
@@ -308,7 +325,7 @@ impl Facade {
             let known = Arc::make_mut(&mut world.known);
             known.size += 1;
             if let Need::Questionnaire(canonical) = &need {
-                let found = self.questionnaire(canonical).await?;
+                let found = self.questionnaire(unit, canonical).await?;
                 let form = found.map(|found| Arc::new(Form::read(&self.definitions(), &found).0));
                 for resources in std::iter::once(&mut known.resources).chain(&mut world.referred) {
                     match &form {
@@ -317,24 +334,31 @@ impl Facade {
                     }
                 }
             } else {
-                self.learn(known, need).await?;
+                self.learn(unit, known, need).await?;
             }
         }
         world.rounds += 1;
         Ok(has_fetched)
     }
 
-    /// Keeps what was learned for the next.
-    pub(super) fn keep(&self, world: World) -> Arc<Known> {
-        if world.has_learned {
+    /// Keeps what was learned for the next; what rests on something that is not stored yet, for the
+    /// same unit only.
+    pub(super) fn keep(&self, unit: &mut Unit<'_>, world: World) -> Arc<Known> {
+        if let Some(known) = &mut unit.known {
+            known.clone_from(&world.known);
+        } else if world.has_learned {
             self.validation.keep(world.known.clone(), world.forgotten, world.now);
         }
         world.known
     }
 
     /// The Questionnaire of a canonical: stored, one of ours, or of a package.
-    async fn questionnaire(&self, canonical: &str) -> Result<Option<Json>, Error> {
-        let stored = self.canonical("Questionnaire", canonical).await?;
+    async fn questionnaire(
+        &self,
+        unit: &mut Unit<'_>,
+        canonical: &str,
+    ) -> Result<Option<Json>, Error> {
+        let stored = self.canonical(unit, "Questionnaire", canonical).await?;
         let ours = || self.rules.questionnaire(canonical).cloned();
         let packed = || self.rules.packages.resource("Questionnaire", canonical);
         Ok(stored.or_else(ours).or_else(packed))
@@ -372,10 +396,10 @@ impl Facade {
     }
 
     /// Fetches one thing; that nobody has it is known afterwards, too.
-    async fn learn(&self, known: &mut Known, need: Need) -> Result<(), Error> {
+    async fn learn(&self, unit: &mut Unit<'_>, known: &mut Known, need: Need) -> Result<(), Error> {
         match need {
             Need::Profile(canonical) => {
-                match self.canonical("StructureDefinition", &canonical).await? {
+                match self.canonical(unit, "StructureDefinition", &canonical).await? {
                     Some(definition) => {
                         for issue in known.profiles.add(&definition) {
                             tracing::warn!(reason = issue.text, "a stored profile cannot be used");
@@ -390,6 +414,9 @@ impl Facade {
                 }
             }
             Need::Terminology(need) => {
+                if self.supply_own(unit, &mut known.terminology, &need).await? {
+                    return Ok(());
+                }
                 match self.supply(&mut known.terminology, need.clone()).await {
                     // One that cannot be read, or be had now, is as good as none.
                     Err(Error::Invalid(_) | Error::Unavailable(_)) => match need {
@@ -409,24 +436,58 @@ impl Facade {
         Ok(())
     }
 
-    /// The stored resource of a canonical, of several versions the latest.
-    async fn canonical(&self, resource_type: &str, canonical: &str) -> Result<Option<Json>, Error> {
+    /// Supplies a code system or value set that the unit is about to write; whether it was one.
+    async fn supply_own(
+        &self,
+        unit: &mut Unit<'_>,
+        library: &mut Library,
+        need: &terminology::Need,
+    ) -> Result<bool, Error> {
+        let (of, canonical) = match need {
+            terminology::Need::CodeSystem(canonical) => ("CodeSystem", canonical),
+            terminology::Need::ValueSet(canonical) => ("ValueSet", canonical),
+            _ => return Ok(false),
+        };
+        if unit.known.is_none() {
+            return Ok(false);
+        }
+        let Some(found) = self.canonical(unit, of, &canonical.to_string()).await? else {
+            return Ok(false);
+        };
+        // One that cannot be read is as good as none.
+        match of {
+            "CodeSystem" => {
+                let system = CodeSystem::read(&found).ok().map(Arc::new);
+                library.put_code_system(canonical.clone(), system);
+            }
+            _ => {
+                let set = ValueSet::read(&found).ok().map(Arc::new);
+                library.put_value_set(canonical.clone(), set);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The resource of a canonical as the unit sees it, of several versions the latest.
+    async fn canonical(
+        &self,
+        unit: &mut Unit<'_>,
+        resource_type: &str,
+        canonical: &str,
+    ) -> Result<Option<Json>, Error> {
         let canonical = Canonical::parse(canonical);
         let mut parameters = vec![("url".to_owned(), escape(&canonical.url))];
         let version = canonical.version.as_deref();
         parameters.extend(version.map(|version| ("version".to_owned(), escape(version))));
-        let Ok(search) = self.parse_search(resource_type, &parameters, true).await else {
+        let found = match unit.find(resource_type, &parameters, MAX_VERSIONS).await {
+            Ok(found) => found,
             // No url, so nothing has it.
-            return Ok(None);
+            Err(Error::Unparseable(_) | Error::Invalid(_)) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let mut query = search.query;
-        query.count = MAX_VERSIONS;
         let mut latest: Option<Json> = None;
         let version = |of: &Json| of.str_at(&["version"]).unwrap_or_default().to_owned();
-        for stored in self.resources.search(&query).await?.matches {
-            let Some(found) = stored.body.and_then(|body| Json::parse(body.as_bytes()).ok()) else {
-                continue;
-            };
+        for found in found {
             let is_later =
                 |known: &Json| compare_versions(&version(&found), &version(known)).is_gt();
             if latest.as_ref().is_none_or(is_later) {

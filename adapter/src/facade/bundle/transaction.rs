@@ -104,6 +104,7 @@ impl Facade {
                     if preview {
                         unit.preview(&step.resource_type, id, resource.clone());
                     }
+                    unit.preview_artefact(&step.resource_type, id, &resource);
                     writes.push(Write { step: index, resource, rewrites: Vec::new() });
                 }
             }
