@@ -10,7 +10,7 @@ use lumbar_fhir::format::xml;
 use lumbar_fhir::issue::operation_outcome;
 use lumbar_fhir::questionnaire::Form;
 use lumbar_fhir::terminology::{CodeSystem, Need as TerminologyNeed, ValueSet};
-use lumbar_fhir::validate::Need;
+use lumbar_fhir::validate::{Limits, Need};
 use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
 
 use crate::facade::validation::Known;
@@ -21,6 +21,8 @@ use crate::telemetry::say;
 
 /// Most files of one folder.
 const MAX_FILES: usize = 20_000;
+/// Most bytes of one file.
+const MAX_FILE: u64 = 1 << 30;
 /// Most looks at one resource.
 const MAX_ROUNDS: usize = 8;
 /// Name of the file that an OperationOutcome is about.
@@ -215,6 +217,7 @@ impl<'a> Bench<'a> {
                 &known.resources,
                 resource,
                 self.profiles,
+                Limits::default(),
                 Machine.now(),
             );
             // Each is answered, also after the first that may change something.
@@ -308,16 +311,24 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    if !is_stdin(path) {
-        return std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    }
+    let fault = |error: std::io::Error| format!("{}: {error}", path.display());
+    let source: Box<dyn Read> = match is_stdin(path) {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(path).map_err(fault)?),
+    };
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| format!("stdin: {error}"))?;
-    Ok(bytes)
+    source.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fault)?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(format!("{} has more than {MAX_FILE} bytes", path.display())),
+        false => Ok(bytes),
+    }
 }
 
 /// `patient.json:3:14: error: Patient.birthDate: … [rule]`.
 fn line(name: &str, issue: &Issue, is_coloured: bool) -> String {
+    // Names and canonicals are others' texts; they move no cursor.
+    let plain = |text: &str| text.replace(char::is_control, " ");
+    let name = plain(name);
     let mut text = match issue.position {
         Some((line, column)) => format!("{name}:{line}:{column}: "),
         None => format!("{name}: "),
@@ -332,11 +343,11 @@ fn line(name: &str, issue: &Issue, is_coloured: bool) -> String {
         (true, Severity::Information) => text.push_str(&format!("\u{1b}[36m{severity}\u{1b}[0m")),
     }
     if let Some(expression) = &issue.expression {
-        text.push_str(&format!(": {expression}"));
+        text.push_str(&format!(": {}", plain(expression)));
     }
-    text.push_str(&format!(": {}", issue.text));
+    text.push_str(&format!(": {}", plain(&issue.text)));
     if let Some(rule) = &issue.rule {
-        text.push_str(&format!(" [{rule}]"));
+        text.push_str(&format!(" [{}]", plain(rule)));
     }
     text
 }

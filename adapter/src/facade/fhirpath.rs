@@ -13,7 +13,7 @@ use std::sync::Arc;
 use lumbar_fhir::datetime::{Micros, instant};
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::format::xml;
-use lumbar_fhir::path::{Checks, Context, Expression, MAX_STEPS, PathError, Tally, Value};
+use lumbar_fhir::path::{Checks, Context, Expression, PathError, Tally, Value};
 use lumbar_fhir::terminology::Input;
 use lumbar_fhir::validate::{Found, Need};
 use lumbar_fhir::{Issue, IssueType, Json, Object};
@@ -240,11 +240,7 @@ impl Question {
         };
         let focus: Vec<Value<'_>> = resource.into_iter().collect();
         let evaluate = |expression: &'_ Expression, error: PathError| {
-            let code = match tally.steps() > MAX_STEPS {
-                true => IssueType::TooCostly,
-                false => IssueType::Processing,
-            };
-            told(code, expression.text(), &error)
+            told(error.limit.unwrap_or(IssueType::Processing), expression.text(), &error)
         };
         let Some(of) = &self.context else {
             let items = self.expression.evaluate_within(tally, &context, &focus);
@@ -371,7 +367,7 @@ fn place(input: &Input, name: &str) -> Option<String> {
 
 /// An expression that cannot be used.
 fn fault(input: &Input, name: &str, text: &str, error: &PathError) -> Error {
-    let issue = told(IssueType::Invalid, text, error);
+    let issue = told(error.limit.unwrap_or(IssueType::Invalid), text, error);
     Error::Unparseable(vec![Issue { expression: place(input, name), ..*issue }])
 }
 

@@ -39,6 +39,8 @@ const MAX_AGE: Micros = 10_000_000;
 const MAX_KEPT: usize = 5_000;
 /// From so many values on, a resource is looked at beside the threads that answer requests.
 const LARGE: usize = 5_000;
+/// As many steps and checks are no work; with more, it is done beside these threads, too.
+const QUICK: u64 = 200_000;
 /// The types of what is kept.
 pub(super) const KINDS: [&str; 4] =
     ["CodeSystem", "Questionnaire", "StructureDefinition", "ValueSet"];
@@ -92,6 +94,7 @@ impl Known {
         resources: &Found,
         resource: &Json,
         profiles: &[String],
+        limits: Limits,
         now: Micros,
     ) -> (Vec<Issue>, Vec<Need>) {
         let missing = Missing::default();
@@ -103,7 +106,7 @@ impl Known {
             resources,
             missing: &missing,
             now: Some(&now),
-            limits: Limits::default(),
+            limits,
         };
         let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
         let issues = validate_in(&world, resource, &profiles);
@@ -326,7 +329,10 @@ impl Facade {
             known.size += 1;
             if let Need::Questionnaire(canonical) = &need {
                 let found = self.questionnaire(unit, canonical).await?;
-                let form = found.map(|found| Arc::new(Form::read(&self.definitions(), &found).0));
+                let form = match found {
+                    Some(found) => Some(self.form(found).await?),
+                    None => None,
+                };
                 for resources in std::iter::once(&mut known.resources).chain(&mut world.referred) {
                     match &form {
                         Some(form) => resources.put_form(canonical, form.clone()),
@@ -339,6 +345,16 @@ impl Facade {
         }
         world.rounds += 1;
         Ok(has_fetched)
+    }
+
+    /// Reads a Questionnaire beside the threads that answer requests.
+    async fn form(&self, questionnaire: Json) -> Result<Arc<Form>, Error> {
+        let definitions = self.definitions();
+        let read = move || Arc::new(Form::read(&definitions, &questionnaire).0);
+        tokio::task::spawn_blocking(read).await.map_err(|error| {
+            tracing::error!(%error, "the reading of a Questionnaire broke off");
+            Error::Internal
+        })
     }
 
     /// Keeps what was learned for the next; what rests on something that is not stored yet, for the
@@ -364,7 +380,8 @@ impl Facade {
         Ok(stored.or_else(ours).or_else(packed))
     }
 
-    /// One look, beside the threads that answer requests when the resource is large.
+    /// One look, beside the threads that answer requests when it may take long: the resource is
+    /// large, definitions are new, or what is quick did not suffice.
     async fn look(
         &self,
         definitions: &Arc<Definitions>,
@@ -373,21 +390,20 @@ impl Facade {
         profiles: &[String],
         large: &mut Option<Arc<Json>>,
     ) -> Result<(Vec<Issue>, Vec<Need>), Error> {
-        if large.is_none() && !exceeds(resource, &mut LARGE.clone()) {
-            return Ok(world.known.look(
-                definitions,
-                world.resources(),
-                resource,
-                profiles,
-                world.now,
-            ));
+        if large.is_none() && !world.has_learned && !exceeds(resource, &mut LARGE.clone()) {
+            let quick = Limits { steps: QUICK, work: QUICK, ..Limits::default() };
+            let (referred, now) = (world.resources(), world.now);
+            let looked = world.known.look(definitions, referred, resource, profiles, quick, now);
+            if looked.0.iter().all(|issue| issue.code != IssueType::TooCostly) {
+                return Ok(looked);
+            }
         }
         let resource = large.get_or_insert_with(|| Arc::new(resource.clone())).clone();
         let (definitions, known) = (definitions.clone(), world.known.clone());
         let (referred, profiles, now) = (world.referred.clone(), profiles.to_vec(), world.now);
         let looked = tokio::task::spawn_blocking(move || {
             let resources = referred.as_ref().unwrap_or(&known.resources);
-            known.look(&definitions, resources, &resource, &profiles, now)
+            known.look(&definitions, resources, &resource, &profiles, Limits::default(), now)
         });
         looked.await.map_err(|error| {
             tracing::error!(%error, "a validation broke off");

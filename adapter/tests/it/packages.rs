@@ -9,6 +9,7 @@ use lumbar::facade::validation::Known;
 use lumbar::packages::Packages;
 use lumbar::serve;
 use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Json, json};
 use tempfile::TempDir;
 
@@ -210,7 +211,8 @@ fn resources_are_held_against_the_profiles_of_packages() {
     let (definitions, rules) = serve::definitions(&[path]).unwrap();
     let known = Known::of(&rules);
     let errors = |patient: &Json| -> Vec<String> {
-        let (issues, _) = known.look(&definitions, &known.resources, patient, &[], 0);
+        let (issues, _) =
+            known.look(&definitions, &known.resources, patient, &[], Limits::default(), 0);
         issues.into_iter().filter(|issue| issue.is_error()).map(|issue| issue.text).collect()
     };
     let mut patient = json!({"resourceType": "Patient", "meta": {"profile": ["urn:p"]}});

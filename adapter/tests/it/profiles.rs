@@ -8,6 +8,7 @@ use lumbar::facade::validation::Known;
 use lumbar::intake::{Format, convert};
 use lumbar::rules::Rules;
 use lumbar_fhir::definitions::Definitions;
+use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Issue, Json, json};
 use lumbar_testkit::{fixtures, shared};
 use tempfile::TempDir;
@@ -34,7 +35,8 @@ impl Bench {
         let profile = format!("{BASE}/{profile}");
         assert!(self.known.profiles.find(&profile).is_some(), "{profile} is not there");
         let (definitions, resources) = (&self.definitions, &self.known.resources);
-        let (issues, _) = self.known.look(definitions, resources, resource, &[profile], BEGIN);
+        let (issues, _) =
+            self.known.look(definitions, resources, resource, &[profile], Limits::default(), BEGIN);
         let errors = issues.iter().filter(|issue| issue.is_error());
         let told = |issue: &Issue| {
             let place = issue.expression.as_deref().unwrap_or_default();

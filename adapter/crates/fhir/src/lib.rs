@@ -8,6 +8,7 @@ pub mod json_schema;
 pub mod links;
 pub mod patch;
 pub mod path;
+mod pattern;
 pub mod profile;
 pub mod questionnaire;
 pub mod rest;

@@ -33,8 +33,8 @@ pub use temporal::{Precision, Temporal};
 pub(crate) use units::canonical as canonical_unit;
 pub use value::{Node, Quantity, Value};
 
-use crate::Json;
 use crate::definitions::Definitions;
+use crate::{IssueType, Json};
 use eval::Scope;
 
 /// A parsed expression.
@@ -71,6 +71,8 @@ pub struct PathError {
     pub reason: String,
     /// Where the fault stands in the expression, in bytes from 0, if that is known.
     pub position: Option<usize>,
+    /// `too-costly` or `too-long`, if a limit stopped it.
+    pub limit: Option<IssueType>,
 }
 
 impl std::fmt::Display for PathError {
@@ -84,11 +86,16 @@ impl std::fmt::Display for PathError {
 
 impl PathError {
     fn new(reason: impl Into<String>) -> Self {
-        PathError { reason: reason.into(), position: None }
+        PathError { reason: reason.into(), position: None, limit: None }
     }
 
     fn at(reason: impl Into<String>, position: usize) -> Self {
-        PathError { reason: reason.into(), position: Some(position) }
+        PathError { reason: reason.into(), position: Some(position), limit: None }
+    }
+
+    /// What is too much.
+    fn costly(reason: impl Into<String>) -> Self {
+        PathError { limit: Some(IssueType::TooCostly), ..PathError::new(reason) }
     }
 
     /// The same with a position, if it has none yet.

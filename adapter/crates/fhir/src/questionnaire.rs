@@ -27,6 +27,7 @@ mod scope;
 mod terminology;
 mod value;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::datetime::{DateTime, Micros};
@@ -75,7 +76,18 @@ impl Form {
     /// Reads a Questionnaire, and says what is wrong with it beyond the invariants of R4. What
     /// cannot be used is left out of the form.
     pub fn read(definitions: &Definitions, questionnaire: &Json) -> (Form, Vec<Issue>) {
-        definition::read(definitions, Arc::new(questionnaire.clone()))
+        Form::read_within(definitions, questionnaire, &Cell::new(0))
+    }
+
+    /// The same; what it cost is added to `used`.
+    pub(crate) fn read_within(
+        definitions: &Definitions,
+        questionnaire: &Json,
+        used: &Cell<u64>,
+    ) -> (Form, Vec<Issue>) {
+        let (form, issues, steps) = definition::read(definitions, Arc::new(questionnaire.clone()));
+        used.set(used.get().saturating_add(steps).saturating_add(size(questionnaire)));
+        (form, issues)
     }
 
     /// The url of the Questionnaire.
@@ -101,7 +113,7 @@ impl Form {
         response: &Json,
         launch: &[(&str, &Json)],
     ) -> Vec<Issue> {
-        response::check(self, world, response, launch)
+        response::check(self, world, response, launch, &Cell::new(0))
     }
 
     fn item(&self, index: u32) -> Option<&Item> {
@@ -136,9 +148,22 @@ impl Form {
 /// the Bundle around it, or one of `world.resources`. One that is not there is told as a warning,
 /// and in `world.missing`.
 pub fn check(world: &World<'_>, response: &Json, bundle: Option<&Json>) -> Vec<Issue> {
+    check_within(world, response, bundle, &Cell::new(0))
+}
+
+/// The same; what it cost is added to `used`, as a Bundle may have many responses.
+pub(crate) fn check_within(
+    world: &World<'_>,
+    response: &Json,
+    bundle: Option<&Json>,
+    used: &Cell<u64>,
+) -> Vec<Issue> {
     let read = |found: &Json| match wrong_type(found) {
         Some(issue) => vec![issue],
-        None => Form::read(world.definitions, found).0.check(world, response, &[]),
+        None => {
+            let (form, _) = Form::read_within(world.definitions, found, used);
+            response::check(&form, world, response, &[], used)
+        }
     };
     let Some(canonical) = response.str_at(&["questionnaire"]) else {
         let text = "The response names no questionnaire, so its answers were not held against one.";
@@ -156,7 +181,7 @@ pub fn check(world: &World<'_>, response: &Json, bundle: Option<&Json>) -> Vec<I
         };
     }
     if let Some(form) = world.resources.form(canonical) {
-        return form.check(world, response, &[]);
+        return response::check(form, world, response, &[], used);
     }
     let (url, version) = canonical.split_once('|').unwrap_or((canonical, ""));
     let is_meant = |other: &&Json| {
@@ -165,6 +190,7 @@ pub fn check(world: &World<'_>, response: &Json, bundle: Option<&Json>) -> Vec<I
             && (version.is_empty() || other.str_at(&["version"]) == Some(version))
     };
     let entries = bundle.map_or(&[][..], |bundle| bundle.list("entry"));
+    used.set(used.get().saturating_add(entries.len() as u64));
     let mut nearby = entries.iter().filter_map(|entry| entry.get("resource"));
     if let Some(found) = nearby.find(is_meant) {
         return read(found);
@@ -186,6 +212,15 @@ pub fn check(world: &World<'_>, response: &Json, bundle: Option<&Json>) -> Vec<I
                         supply the Questionnaire with this url and version.";
             vec![Issue::warning(IssueType::NotFound, text).at(AT).rule("questionnaire")]
         }
+    }
+}
+
+/// How many values a tree has.
+fn size(json: &Json) -> u64 {
+    1 + match json {
+        Json::Array(items) => items.iter().map(size).sum(),
+        Json::Object(object) => object.iter().map(|(_, value)| size(value)).sum(),
+        _ => 0,
     }
 }
 

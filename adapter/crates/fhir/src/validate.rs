@@ -94,6 +94,7 @@ fn run<'a>(
     if let Some(issue) = validator.terms.unchecked() {
         validator.push(&root, issue);
     }
+    validator.is_whole(&root);
     validator.issues
 }
 
@@ -170,7 +171,7 @@ impl<'a> Scope<'a> {
         let Some(json) = item.value else { return self };
         if item.kind.kind == Kind::Resource && !ptr::eq(json, self.resource) {
             let contained = self.container.list("contained");
-            return match contained.iter().any(|other| ptr::eq(other, json)) {
+            return match contained.as_ptr_range().contains(&ptr::from_ref(json)) {
                 true => Scope { resource: json, is_contained: true, ..self },
                 false => self.within(json),
             };
@@ -262,6 +263,17 @@ impl<'a> Validator<'a> {
             self.report(place, IssueType::TooCostly, text);
         }
         is_too_deep
+    }
+
+    /// Tells that the work came to its end before all was looked at, wherever that was: what is
+    /// only tried, as the profile of a slice, tells nothing itself.
+    fn is_whole(&mut self, place: &Place) {
+        let is_short = self.work.get() > self.limits.work || self.tally.steps() > self.limits.steps;
+        if is_short && self.issues.iter().all(|issue| issue.code != IssueType::TooCostly) {
+            let text =
+                "The rules and profiles ask for too much work; not all of them were checked.";
+            self.issues.push(Issue::error(IssueType::TooCostly, text).at(place.to_string()));
+        }
     }
 
     fn report(&mut self, place: &Place, code: IssueType, text: impl Into<String>) {

@@ -7,8 +7,8 @@ use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::path::{Environment, Target, Value};
 use lumbar_fhir::terminology::{Canonical, Membership, Need as TerminologyNeed};
-use lumbar_fhir::validate::{Found, Missing, Need};
-use lumbar_fhir::{Issue, Json};
+use lumbar_fhir::validate::{Found, Limits, Missing, Need};
+use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::answer::parts;
 use crate::facade::validation::Known;
@@ -120,13 +120,21 @@ impl<'k> Environment<'k> for Around<'k> {
             self.missing.note(Need::Profile(profile.to_owned()));
             return None;
         }
-        self.conforms.set(self.conforms.get() + 1);
+        self.conforms.set(self.conforms.get().saturating_add(1));
         if self.is_too_costly() {
             return None;
         }
         let profiles = [profile.to_owned()];
+        // All of them together may take what one validation may.
+        let all = Limits::default();
+        let share = MAX_CONFORMS as u64;
+        let limits = Limits { steps: all.steps / share, work: all.work / share, ..all };
         let (issues, needs) =
-            self.known.look(self.definitions, self.found, json, &profiles, self.now);
+            self.known.look(self.definitions, self.found, json, &profiles, limits, self.now);
+        if issues.iter().any(|issue| issue.code == IssueType::TooCostly) {
+            self.conforms.set(usize::MAX);
+            return None;
+        }
         needs.into_iter().for_each(|need| self.missing.note(need));
         Some(!issues.iter().any(Issue::is_error))
     }

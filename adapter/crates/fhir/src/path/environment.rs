@@ -92,7 +92,7 @@ impl Tally {
         let sum = self.steps.get().saturating_add(steps);
         self.steps.set(sum);
         match sum > self.limit {
-            true => Err(PathError::new("the evaluation takes too many steps")),
+            true => Err(PathError::costly("the evaluation takes too many steps")),
             false => Ok(()),
         }
     }

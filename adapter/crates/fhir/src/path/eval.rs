@@ -273,7 +273,7 @@ impl<'s, 'a> Scope<'s, 'a> {
     /// Stops when a collection is too large.
     pub fn fits(&self, items: usize) -> Result<(), PathError> {
         match items > MAX_ITEMS {
-            true => Err(PathError::new(format!("a collection has more than {MAX_ITEMS} items"))),
+            true => Err(PathError::costly(format!("a collection has more than {MAX_ITEMS} items"))),
             false => Ok(()),
         }
     }
@@ -281,8 +281,8 @@ impl<'s, 'a> Scope<'s, 'a> {
     /// Counts a text that is about to be made and stops when it is too long.
     pub fn text(&self, length: u64) -> Result<(), PathError> {
         match length > MAX_TEXT as u64 {
-            true => Err(PathError::new(format!("a text becomes longer than {MAX_TEXT} bytes"))),
-            false => self.work(length / 64),
+            true => Err(PathError::costly(format!("a text becomes longer than {MAX_TEXT} bytes"))),
+            false => self.work(length / 16),
         }
     }
 
@@ -324,6 +324,12 @@ impl<'s, 'a> Scope<'s, 'a> {
     fn variable(&self, variable: &'a Variable) -> Evaluated<'a> {
         let name = variable.name.as_str();
         if let Some(defined) = self.defined(name) {
+            // Texts that were made are copied.
+            let made = |item: &Value<'a>| match item {
+                Value::String(Cow::Owned(text)) => text.len() as u64 / 16,
+                _ => 0,
+            };
+            self.work(defined.items.len() as u64 + defined.items.iter().map(made).sum::<u64>())?;
             return Ok(defined.items.clone());
         }
         let context = self.context;

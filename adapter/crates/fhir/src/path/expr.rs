@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
-use regex::Regex;
 use rust_decimal::Decimal;
 
 use super::functions::Function;
 use super::memo::Memo;
 use super::temporal::Temporal;
+use crate::pattern::Pattern;
 
 /// A node of the parsed expression.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) enum Expr {
 pub(crate) struct Literal {
     pub text: String,
     /// The text as a regular expression, once it is used as one.
-    pub pattern: OnceLock<Option<Regex>>,
+    pub pattern: OnceLock<Option<Pattern>>,
 }
 
 /// `%name`.

@@ -15,6 +15,7 @@ use super::functions;
 use super::lexer::{self, Kind, Token, unescape};
 use super::memo::Memo;
 use super::temporal::Temporal;
+use crate::IssueType;
 
 /// Deepest nesting of an expression, in the text and in the tree.
 pub const MAX_DEPTH: usize = 128;
@@ -56,7 +57,8 @@ const CALENDAR_UNITS: [&str; 8] =
 /// Reads a whole expression.
 pub(crate) fn parse(text: &str) -> Result<Expr, PathError> {
     if text.len() > MAX_LENGTH {
-        return Err(PathError::new(format!("the expression is longer than {MAX_LENGTH} bytes")));
+        let reason = format!("the expression is longer than {MAX_LENGTH} bytes");
+        return Err(PathError { limit: Some(IssueType::TooLong), ..PathError::new(reason) });
     }
     let tokens = lexer::tokens(text)?;
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0 };
@@ -360,7 +362,8 @@ impl<'t> Parser<'t> {
     }
 
     fn too_deep(&self) -> PathError {
-        self.unexpected(&format!("the expression is nested deeper than {MAX_DEPTH} levels"))
+        let reason = format!("the expression is nested deeper than {MAX_DEPTH} levels");
+        PathError { limit: Some(IssueType::TooCostly), ..self.unexpected(&reason) }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::cmp::Ordering;
 
-use super::item::{Bound, Item, ItemType, Pattern, Rules};
+use super::item::{Bound, Item, ItemType, Rules};
 use super::value::{self, Fixed, ValueType, cut};
+use crate::path::PathError;
 use crate::validate::nearest;
 use crate::{IssueType, Json, Severity};
 
@@ -21,8 +22,14 @@ pub(super) struct Fault {
 /// Most options that a sentence lists.
 const MAX_LISTED: usize = 8;
 
-/// Tells what is wrong with a value.
-pub(super) fn check(item: &Item, of: ValueType, value: &Json, tell: &mut dyn FnMut(Fault)) {
+/// Tells what is wrong with a value. `work` takes the steps of regular expressions.
+pub(super) fn check(
+    item: &Item,
+    of: ValueType,
+    value: &Json,
+    work: &mut dyn FnMut(u64) -> Result<(), PathError>,
+    tell: &mut dyn FnMut(Fault),
+) {
     if !fits(item, of) {
         let text = format!(
             "\"{}\" is of type {} and takes {}, not a value{}.",
@@ -51,14 +58,14 @@ pub(super) fn check(item: &Item, of: ValueType, value: &Json, tell: &mut dyn FnM
     };
     if let Some(text) = text {
         length(rules, text, &mut wrong);
-        if let Some(Pattern { text: pattern, regex: Ok(regex), entry_format }) = &rules.pattern
-            && !regex.is_match(text)
+        if let Some(pattern) = &rules.pattern
+            && pattern.matches(text, work) == Some(false)
         {
             wrong(
                 "regex",
-                match entry_format {
+                match &pattern.entry_format {
                     Some(format) => format!("has the form {}", cut(format)),
-                    None => format!("matches the regular expression {}", cut(pattern)),
+                    None => format!("matches the regular expression {}", cut(&pattern.text)),
                 },
             );
         }

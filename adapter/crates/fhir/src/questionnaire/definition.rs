@@ -2,24 +2,28 @@
 //! <https://hl7.org/fhir/R4/questionnaire-definitions.html>.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::constraint::Constraint;
 use super::enable_when::{Condition, Enable, Operator};
 use super::expression::{Formula, MAX_VARIABLES, Variable};
-use super::item::{Item, ItemType, Options, Rules, translations};
+use super::item::{Item, ItemType, Options, Rules, UNUSABLE, translations};
 use super::link_id::LinkIds;
 use super::value::{ValueType, choice, cut};
 use super::{Form, MAX_DEPTH, MAX_ITEMS, answer, extension, period};
 use crate::definitions::Definitions;
+use crate::path::Tally;
 use crate::terminology::ValueSet;
 use crate::validate::{MAX_ISSUES, nearest};
 use crate::{Issue, IssueType, Json, Severity};
 
+/// Most steps of the regular expressions of a Questionnaire while it is read.
+const MAX_STEPS: u64 = 5_000_000;
 /// The extension of ours that says that an instrument's official wording stands elsewhere.
 const WORDING_PACK: &str = "https://lumbar.example/fhir/StructureDefinition/wording-pack";
 
-pub(super) fn read(definitions: &Definitions, source: Arc<Json>) -> (Form, Vec<Issue>) {
+pub(super) fn read(definitions: &Definitions, source: Arc<Json>) -> (Form, Vec<Issue>, u64) {
     let json = source.as_ref();
     let text = |name: &str| json.str_at(&[name]).map(Box::from);
     let contained = json.list("contained").iter();
@@ -51,11 +55,17 @@ pub(super) fn read(definitions: &Definitions, source: Arc<Json>) -> (Form, Vec<I
         is_chained: false,
         source: source.clone(),
     };
-    let mut reader = Reader { definitions, form, issues: Vec::new(), at: Vec::new() };
+    let mut reader = Reader {
+        definitions,
+        form,
+        issues: Vec::new(),
+        at: Vec::new(),
+        steps: Rc::new(Tally::new(MAX_STEPS)),
+    };
     reader.form.variables = reader.variables(json, "Questionnaire", "Questionnaire");
     reader.items(json, "Questionnaire", None, 0, false);
     reader.conditions();
-    (reader.form, reader.issues)
+    (reader.form, reader.issues, reader.steps.steps())
 }
 
 struct Reader<'a> {
@@ -64,6 +74,8 @@ struct Reader<'a> {
     issues: Vec<Issue>,
     /// The path of each item.
     at: Vec<String>,
+    /// The steps of regular expressions.
+    steps: Rc<Tally>,
 }
 
 impl Reader<'_> {
@@ -205,6 +217,8 @@ impl Reader<'_> {
     fn sound(&mut self, json: &Json, at: &str, item: &Item) {
         let link_id = item.link_id.as_ref();
         let name = cut(link_id);
+        let steps = self.steps.clone();
+        let mut work = |more| steps.count(more);
         let mut tell = |severity, code, rule: &str, text: String| {
             self.tell(severity, code, at, (link_id, rule), text);
         };
@@ -214,9 +228,19 @@ impl Reader<'_> {
                 format!("Item \"{name}\" has enableWhen and enableWhenExpression; keep one.");
             tell(error, IssueType::BusinessRule, "enableWhenExpression", text);
         }
-        if let Some(Err(reason)) = item.rules.pattern.as_ref().map(|p| p.regex.as_ref()) {
-            let text = format!("The regular expression of \"{name}\" cannot be used: {reason}.");
-            tell(warning, IssueType::NotSupported, "regex", text);
+        match item.rules.pattern.as_ref().map(|pattern| pattern.regex(&mut work)) {
+            Some(Ok(None)) => {
+                let text =
+                    format!("The regular expression of \"{name}\" cannot be used: {UNUSABLE}.");
+                tell(warning, IssueType::NotSupported, "regex", text);
+            }
+            Some(Err(_)) => {
+                let text = format!(
+                    "The regular expressions are large; that of \"{name}\" was not looked at."
+                );
+                tell(warning, IssueType::TooCostly, "regex", text);
+            }
+            None | Some(Ok(Some(_))) => {}
         }
         let rules = &item.rules;
         if let (Some(min), Some(max)) = (rules.min_occurs, rules.max_occurs)
@@ -303,7 +327,8 @@ impl Reader<'_> {
             let Some((of, value)) = choice(initial, "value") else { continue };
             let at = format!("{at}.initial[{index}]");
             let mut faults = Vec::new();
-            answer::check(item, of, value, &mut |fault| faults.push(fault));
+            let mut work = |more| self.steps.count(more);
+            answer::check(item, of, value, &mut work, &mut |fault| faults.push(fault));
             for fault in faults {
                 let text = format!("An initial value is no answer: {}", fault.text);
                 self.tell(fault.severity, fault.code, &at, (link_id, fault.rule), text);

@@ -1,6 +1,8 @@
 //! Items, compiled: <https://hl7.org/fhir/R4/questionnaire-definitions.html#Questionnaire.item>.
 
-use regex::{Regex, RegexBuilder};
+use std::sync::OnceLock;
+
+use regex::RegexBuilder;
 use rust_decimal::Decimal;
 
 use super::constraint::Constraint;
@@ -8,7 +10,7 @@ use super::enable_when::Enable;
 use super::expression::{Formula, Variable};
 use super::extension;
 use super::value::{self, Fixed, ValueType};
-use crate::Json;
+use crate::{Json, pattern};
 
 /// The type of an item: <https://hl7.org/fhir/R4/valueset-item-type.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,11 +159,16 @@ pub(super) struct Bound {
     pub formula: Option<Formula>,
 }
 
-/// A regular expression, or why it cannot be used.
+/// Why a regular expression cannot be used.
+pub(super) const UNUSABLE: &str =
+    "look-around, back-references and very large ones are not supported";
+
+/// A regular expression.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     pub text: Box<str>,
-    pub regex: Result<Regex, String>,
+    /// Read when it is needed; `None` if it cannot be used.
+    regex: OnceLock<Option<pattern::Pattern>>,
     /// What people are told to type.
     pub entry_format: Option<Box<str>>,
 }
@@ -194,9 +201,6 @@ pub(super) struct Toggle {
     pub options: Vec<(ValueType, Fixed)>,
     pub formula: Formula,
 }
-
-/// Largest compiled form of a regular expression, in bytes.
-const MAX_REGEX: usize = 1 << 20;
 
 impl Rules {
     /// The rules that stand in an item and its extensions.
@@ -280,13 +284,33 @@ impl Bound {
 
 impl Pattern {
     fn read(text: &str) -> Pattern {
-        let regex = RegexBuilder::new(&format!(r"\A(?:{})\z", from_javascript(text)))
-            .size_limit(MAX_REGEX)
-            .dfa_size_limit(MAX_REGEX)
-            .nest_limit(50)
-            .build()
-            .map_err(|_| "look-around, back-references and very large ones are not supported");
-        Pattern { text: text.into(), regex: regex.map_err(str::to_owned), entry_format: None }
+        Pattern { text: text.into(), regex: OnceLock::new(), entry_format: None }
+    }
+
+    /// Reads it, if that was not done yet; `None` if it cannot be used. `work` takes the steps and
+    /// may stop it.
+    pub fn regex<E>(
+        &self,
+        work: &mut dyn FnMut(u64) -> Result<(), E>,
+    ) -> Result<Option<&pattern::Pattern>, E> {
+        if self.regex.get().is_none() {
+            let text = format!(r"\A(?:{})\z", from_javascript(&self.text));
+            let mut builder = RegexBuilder::new(&text);
+            let read = pattern::Pattern::read(text.len(), builder.nest_limit(50), work)?;
+            self.regex.get_or_init(|| read);
+        }
+        Ok(self.regex.get().and_then(Option::as_ref))
+    }
+
+    /// Whether a text matches; `None` if that cannot be told.
+    pub fn matches<E>(
+        &self,
+        text: &str,
+        work: &mut dyn FnMut(u64) -> Result<(), E>,
+    ) -> Option<bool> {
+        let pattern = self.regex(work).ok()??;
+        work(pattern.steps(text)).ok()?;
+        Some(pattern.regex().is_match(text))
     }
 }
 
@@ -415,7 +439,7 @@ mod tests {
             (r"(a)\1", "aa", None),
             (r"((a{100}){100}){100}", "a", None),
         ] {
-            let matches = Pattern::read(text).regex.ok().map(|regex| regex.is_match(value));
+            let matches = Pattern::read(text).matches::<()>(value, &mut |_| Ok(()));
             assert_eq!(matches, expected, "{text}");
         }
     }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use rust_decimal::Decimal;
 
 use super::answer;
-use super::item::{Bound, Item};
+use super::item::{Bound, Item, UNUSABLE};
 use super::response::target_type;
 use super::scope::{Check, Enabled, Frame};
 use super::value::{Fixed, ValueType, choice, cut, number, shown};
@@ -69,11 +69,16 @@ impl<'a> Check<'a> {
             }
         }
         if let Some(pattern) = &item.rules.pattern
-            && let Err(reason) = &pattern.regex
             && count > 0
         {
-            let reason = reason.clone();
-            self.note(frame, index, "regex", reason);
+            let reason = match pattern.regex(&mut |steps| self.tally.count(steps)) {
+                Ok(Some(_)) if self.tally.count(0).is_ok() => None,
+                Ok(None) => Some(UNUSABLE.to_owned()),
+                _ => Some("there is too much to be done".to_owned()),
+            };
+            if let Some(reason) = reason {
+                self.note(frame, index, "regex", reason);
+            }
         }
         if item.calculated.is_some() && enabled == Enabled::Yes && count > 0 {
             self.calculated(frame, index, item, answers);
@@ -90,11 +95,14 @@ impl<'a> Check<'a> {
         value: &'a Json,
     ) {
         let mut is_right = true;
-        answer::check(item, of, value, &mut |fault| {
+        let mut faults = Vec::new();
+        let mut work = |steps| self.tally.count(steps);
+        answer::check(item, of, value, &mut work, &mut |fault| faults.push(fault));
+        for fault in faults {
             is_right = false;
             let tail = format!(".value.ofType({})", of.name());
             self.tell(fault.severity, fault.code, frame, &tail, index, fault.rule, fault.text);
-        });
+        }
         for (rule, bound) in [("minValue", &item.rules.min), ("maxValue", &item.rules.max)] {
             if let Some(bound) = bound
                 && bound.formula.is_some()

@@ -20,6 +20,7 @@ pub(super) fn check(
     world: &World<'_>,
     response: &Json,
     launch: &[(&str, &Json)],
+    used: &Cell<u64>,
 ) -> Vec<Issue> {
     let status = response.str_at(&["status"]).unwrap_or_default();
     if status == "entered-in-error" {
@@ -45,6 +46,8 @@ pub(super) fn check(
     check.items(&root, Enabled::Yes);
     check.constraints(&root, u32::MAX, &form.constraints);
     check.told(&root);
+    let steps = check.tally.steps().saturating_add(check.steps.get());
+    used.set(used.get().saturating_add(steps).saturating_add(check.count as u64));
     check.issues
 }
 

@@ -286,7 +286,7 @@ impl<'a> Check<'a> {
     }
 
     pub fn is_exhausted(&self) -> bool {
-        self.steps.get() > MAX_STEPS
+        self.steps.get() > MAX_STEPS || self.tally.count(0).is_err()
     }
 
     /// The values of an expression that stands at an item (or at the root) and is evaluated on

@@ -129,6 +129,9 @@ impl<'c> Environment<'c> for Around<'c, 'c> {
         if validator.applied.len() >= world.limits.profiles {
             return None;
         }
+        // Its surroundings are copied.
+        let around = validator.contained.len() + validator.entries.len();
+        validator.tally.count(1 + around as u64 / 16).ok()?;
         let mut nested = validator.within();
         let item = Item { value: value.json(), sibling: value.sibling(), kind };
         let scope = match kind.kind {

@@ -501,7 +501,8 @@ impl<'a> Validator<'a> {
             }
             Err(error) => {
                 let text = format!("Rule {key} could not be evaluated: {error}.");
-                Some(Issue::warning(IssueType::Invariant, text))
+                let code = error.limit.unwrap_or(IssueType::Invariant);
+                Some(Issue::warning(code, text))
             }
         }
     }

@@ -228,6 +228,9 @@ impl<'a> Validator<'a> {
         place: &Place,
         scope: Scope<'a>,
     ) -> Option<bool> {
+        if self.is_spent(place) {
+            return None;
+        }
         let definitions = self.definitions;
         let scope = scope.of(item);
         let Some((step, rest)) = steps.split_first() else {

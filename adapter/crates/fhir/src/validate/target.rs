@@ -25,8 +25,10 @@ impl<'a> Validator<'a> {
             let json = match id {
                 "" => container,
                 _ => {
-                    let mut contained = container.list("contained").iter();
-                    contained.find(|json| json.str_at(&["id"]) == Some(id))?
+                    let contained = container.list("contained");
+                    let steps = contained.len() as u64 / 16;
+                    self.work.set(self.work.get().saturating_add(steps));
+                    contained.iter().find(|json| json.str_at(&["id"]) == Some(id))?
                 }
             };
             let scope = Scope { resource: json, is_contained: !id.is_empty(), ..scope };

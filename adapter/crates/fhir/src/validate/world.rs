@@ -4,7 +4,7 @@
 //! needed is told in [`Missing`], so that the caller can fetch it and validate again.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::MAX_ISSUES;
@@ -112,24 +112,25 @@ const MAX_NEEDS: usize = 1_000;
 
 /// What was not at hand, each once, in the order in which it was missed.
 #[derive(Debug, Default)]
-pub struct Missing(RefCell<Vec<Need>>);
+pub struct Missing(RefCell<(Vec<Need>, HashSet<Need>)>);
 
 impl Missing {
     /// Notes that something was not at hand.
     pub fn note(&self, need: Need) {
-        let mut needs = self.0.borrow_mut();
-        if needs.len() < MAX_NEEDS && !needs.contains(&need) {
+        let (needs, known) = &mut *self.0.borrow_mut();
+        if needs.len() < MAX_NEEDS && !known.contains(&need) {
+            known.insert(need.clone());
             needs.push(need);
         }
     }
 
     /// What was noted.
     pub fn take(&self) -> Vec<Need> {
-        self.0.take()
+        self.0.take().0
     }
 
     /// Whether nothing was missed.
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.0.borrow().0.is_empty()
     }
 }

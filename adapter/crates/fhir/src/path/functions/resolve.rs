@@ -56,6 +56,9 @@ fn target<'a>(
         _ => None,
     };
     if let Some(id) = text.strip_prefix('#') {
+        let counts =
+            [root, resource].into_iter().flatten().map(|of| of.list("contained").len() as u64);
+        scope.work(counts.sum())?;
         let within = |of: &'a Json| match id {
             "" => Some(of),
             id => of.list("contained").iter().find(|json| json.str_at(&["id"]) == Some(id)),

@@ -5,16 +5,17 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
 
 use super::conversion::text;
 use super::{Call, Evaluated, Function, one, row, some};
 use crate::Json;
 use crate::path::PathError;
-use crate::path::eval::Items;
+use crate::path::eval::{Items, MAX_TEXT};
 use crate::path::expr::Expr;
 use crate::path::operators::{self, wrong_type};
 use crate::path::value::Value;
+use crate::pattern::Pattern;
 
 pub(super) static FUNCTIONS: &[Function] = &[
     row("indexOf", (1, 1), |call| {
@@ -38,17 +39,22 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("trim", (0, 0), |call| change(call, |text| text.trim().to_string())),
     row("replace", (2, 2), |call| replace(call, |text, part, by| Ok(text.replace(part, by)))),
     row("matches", (1, 1), |call| {
-        with_pattern(call, |text, pattern| Value::Boolean(pattern.is_match(text)))
+        with_pattern(call, |text, pattern| Ok(Value::Boolean(is_match(call, pattern, text)?)))
     }),
     row("matchesFull", (1, 1), |call| {
         with_argument(call, |text, pattern| {
-            Ok(Value::Boolean(regex(call, &format!("^(?:{pattern})$"))?.is_match(text)))
+            let pattern = compile(call, &format!("^(?:{pattern})$"))?;
+            Ok(Value::Boolean(is_match(call, &pattern, text)?))
         })
     }),
     row("replaceMatches", (2, 2), |call| {
         replace(call, |text, pattern, by| match pattern {
             "" => Ok(text.to_string()),
-            pattern => Ok(regex(call, pattern)?.replace_all(text, by).into_owned()),
+            pattern => {
+                let pattern = compile(call, pattern)?;
+                call.scope.work(pattern.steps(text))?;
+                Ok(pattern.regex().replace_all(text, by).into_owned())
+            }
         })
     }),
     row("length", (0, 0), |call| match focus(call)? {
@@ -89,7 +95,11 @@ fn focus<'a>(call: &Call<'_, 'a>) -> Result<Option<Cow<'a, str>>, PathError> {
             Ok(Some(text))
         }
         // A date in a tree is a string in JSON.
-        (_, Value::Node(node)) if node.json.as_str().is_some() => Ok(item.as_str()),
+        (_, Value::Node(node)) if node.json.as_str().is_some() => {
+            let text = item.as_str();
+            call.scope.work(text.as_ref().map_or(0, |text| text.len() as u64 / 64))?;
+            Ok(text)
+        }
         (other, _) => Err(wrong_type(&other, "a string")),
     }
 }
@@ -107,21 +117,24 @@ fn with_argument<'a>(
 /// As [`with_argument`]; a pattern that stands in the expression is read once.
 fn with_pattern<'a>(
     call: &Call<'_, 'a>,
-    apply: impl Fn(&str, &Regex) -> Value<'a>,
+    apply: impl Fn(&str, &Pattern) -> Result<Value<'a>, PathError>,
 ) -> Evaluated<'a> {
     if let Some(Expr::String(literal)) = call.arguments.first() {
-        let pattern = literal.pattern.get_or_init(|| compile(&literal.text).ok());
-        return match (focus(call)?, pattern) {
-            (Some(text), Some(pattern)) => one(apply(&text, pattern)),
-            (Some(_), None) => compile(&literal.text).map(|_| Items::new()),
-            (None, _) => Ok(Items::new()),
-        };
+        let Some(text) = focus(call)? else { return Ok(Items::new()) };
+        if literal.pattern.get().is_none() {
+            let pattern = read(call, &literal.text)?;
+            literal.pattern.get_or_init(|| pattern);
+        }
+        let pattern = literal.pattern.get().and_then(Option::as_ref).ok_or_else(not_understood)?;
+        return one(apply(&text, pattern)?);
     }
-    with_argument(call, |text, pattern| Ok(apply(text, &regex(call, pattern)?)))
+    with_argument(call, |text, pattern| apply(text, &compile(call, pattern)?))
 }
 
 fn change<'a>(call: &Call<'_, 'a>, apply: impl Fn(&str) -> String) -> Evaluated<'a> {
-    some(focus(call)?.map(|text| Value::String(apply(&text).into())))
+    let changed = focus(call)?.map(|text| apply(&text));
+    call.scope.text(changed.as_ref().map_or(0, String::len) as u64)?;
+    some(changed.map(|text| Value::String(text.into())))
 }
 
 fn optional<'a>(
@@ -130,7 +143,10 @@ fn optional<'a>(
 ) -> Evaluated<'a> {
     match (focus(call)?, call.string(0)?) {
         (Some(text), Some(format)) => {
-            some(apply(&text, &format)?.map(|text| Value::String(text.into())))
+            let changed = apply(&text, &format)?;
+            // Some of these double a text each time.
+            call.scope.text(changed.as_ref().map_or(0, String::len) as u64)?;
+            some(changed.map(|text| Value::String(text.into())))
         }
         _ => Ok(Items::new()),
     }
@@ -172,19 +188,24 @@ fn replace<'a>(
     one(Value::String(apply(&text, &part, &by)?.into()))
 }
 
-/// Reading a pattern costs as much as many other steps.
-fn regex(call: &Call, pattern: &str) -> Result<Regex, PathError> {
-    call.scope.work(1_000 + 100 * pattern.len() as u64)?;
-    compile(pattern)
+fn compile(call: &Call, pattern: &str) -> Result<Pattern, PathError> {
+    read(call, pattern)?.ok_or_else(not_understood)
 }
 
-/// The dot matches line breaks, too. Time is linear in the text; look-around is not known.
-fn compile(pattern: &str) -> Result<Regex, PathError> {
-    RegexBuilder::new(pattern)
-        .dot_matches_new_line(true)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|_| PathError::new("a regular expression is not understood"))
+/// The dot matches line breaks, too.
+fn read(call: &Call, pattern: &str) -> Result<Option<Pattern>, PathError> {
+    let mut builder = RegexBuilder::new(pattern);
+    builder.dot_matches_new_line(true);
+    Pattern::read(pattern.len(), &mut builder, |steps| call.scope.work(steps))
+}
+
+fn not_understood() -> PathError {
+    PathError::new("a regular expression is not understood, or too large")
+}
+
+fn is_match(call: &Call, pattern: &Pattern, text: &str) -> Result<bool, PathError> {
+    call.scope.work(pattern.steps(text))?;
+    Ok(pattern.regex().is_match(text))
 }
 
 fn join<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
@@ -192,8 +213,17 @@ fn join<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
     if call.focus.is_empty() {
         return Ok(Items::new());
     }
-    call.scope.text((call.focus.len() as u64).saturating_mul(mark.len() as u64))?;
-    let texts: Vec<String> = call.focus.iter().map(text).collect::<Result<_, _>>()?;
+    let mut length = (call.focus.len() as u64).saturating_mul(mark.len() as u64);
+    let mut texts = Vec::with_capacity(call.focus.len());
+    for item in call.focus {
+        let text = text(item)?;
+        length = length.saturating_add(text.len() as u64);
+        if length > MAX_TEXT as u64 {
+            break;
+        }
+        texts.push(text);
+    }
+    call.scope.text(length)?;
     one(Value::String(texts.join(&mark).into()))
 }
 
@@ -205,7 +235,10 @@ fn encode(text: &str, format: &str) -> Result<Option<String>, PathError> {
     Ok(Some(match format {
         "base64" => STANDARD.encode(text),
         "urlbase64" => URL_SAFE.encode(text),
-        "hex" => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        "hex" => {
+            let halves = text.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+            halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
+        }
         _ => return Err(unknown(format)),
     }))
 }
