@@ -109,7 +109,7 @@ fn only_conformance_resources_of_a_package_are_taken_and_nothing_is_written() {
             ("package/example/ValueSet-e.json", value_set("urn:example", "1")),
             ("package/other.txt", "no JSON".to_owned()),
             ("../../evil.json", value_set("urn:evil", "1")),
-            ("/tmp/evil.json", value_set("urn:evil", "1")),
+            ("/absolute/evil.json", value_set("urn:evil", "1")),
             ("package/../evil.json", value_set("urn:evil", "1")),
             ("package/ValueSet-v.json", value_set("urn:v", "1")),
         ],
