@@ -3,7 +3,7 @@
 //! The validator looks nothing up; it tells what it would have to know. That is fetched here, from
 //! what is stored, from R4's own tables and from the terminology server, and the resource is looked
 //! at again, until nothing is missing or nobody knows more. What was found is kept until something
-//! of its kind is written here; what other processes write is seen after [`MAX_AGE`].
+//! of its kind is written here; what other processes write is seen after ten seconds at the latest.
 //!
 //! What a transaction is about to write is seen by its own resources before it is stored, and by
 //! nobody else.
