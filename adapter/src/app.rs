@@ -58,11 +58,23 @@ impl App {
     /// are read and searched like any other. The same artefact again changes nothing.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub async fn serve_artefacts(&self) -> Result<(), Error> {
+    /// A sentence: which artefact is not valid and why, or why nothing can be stored.
+    pub async fn serve_artefacts(&self) -> Result<(), String> {
         let artefacts = self.rules.questionnaires.iter().chain(&self.rules.artefacts);
         let artefacts: Vec<Json> = artefacts.cloned().collect();
-        self.facade.put(&Caller::System, &artefacts, &[]).await.map(|_| ())
+        let Err(error) = self.facade.put(&Caller::System, &artefacts, &[]).await else {
+            return Ok(());
+        };
+        // Which of them it is about is seen when each is tried alone.
+        for artefact in artefacts.iter().filter(|_| matches!(error, Error::Invalid(_))) {
+            let alone = std::slice::from_ref(artefact);
+            if let Err(error) = self.facade.put(&Caller::System, alone, &[]).await
+                && let Some(issue) = error.issues().iter().find(|issue| issue.is_error())
+            {
+                return Err(self.rules.packages.told(artefact, issue));
+            }
+        }
+        Err(format!("the artefacts cannot be stored: {error}"))
     }
 }
 

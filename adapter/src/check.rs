@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use lumbar_fhir::Json;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
-use lumbar_fhir::{Issue, Json};
 use lumbar_translate::{emis, hl7v2};
 
 use crate::config::Settings;
@@ -31,7 +31,7 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
     for artefact in artefacts {
         count += 1;
         for issue in bench.resource(artefact).iter().filter(|issue| issue.is_error()) {
-            faults.push(format!("{}: {}", name(artefact), told(issue)));
+            faults.push(rules.packages.told(artefact, issue));
         }
         faults.extend(without_snapshot(&definitions, &bench.known.profiles, artefact));
     }
@@ -42,7 +42,7 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
             Ok(resource) => {
                 let issues = bench.resource(&resource);
                 let issues = issues.iter().filter(|issue| issue.is_error());
-                faults.extend(issues.map(|issue| format!("{}: {}", name(&resource), told(issue))));
+                faults.extend(issues.map(|issue| rules.packages.told(&resource, issue)));
             }
         }
     }
@@ -110,17 +110,6 @@ fn of_configuration(path: &Path) -> Vec<String> {
     match value {
         Ok(value) => schema::faults_of("configuration", &value),
         Err(error) => vec![error],
-    }
-}
-
-fn name(artefact: &Json) -> &str {
-    artefact.str_at(&["url"]).or_else(|| artefact.str_at(&["id"])).unwrap_or("an artefact")
-}
-
-fn told(issue: &Issue) -> String {
-    match &issue.expression {
-        Some(expression) => format!("{expression}: {}", issue.text),
-        None => issue.text.clone(),
     }
 }
 

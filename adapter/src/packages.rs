@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lumbar_fhir::Json;
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::terminology::compare_versions;
+use lumbar_fhir::{Issue, Json};
 
 pub use manifest::Manifest;
 
@@ -119,14 +119,33 @@ impl Packages {
         self.find(resource_type, canonical)?.resource().ok()
     }
 
+    /// The entry of the same type and canonical.
+    fn entry_of(&self, resource: &Json) -> Option<&Entry> {
+        let text = |name: &str| resource.str_at(&[name]);
+        let places = self.by_canonical.get(text("resourceType")?)?.get(text("url")?)?;
+        let mut entries = places.iter().filter_map(|place| self.entries.get(*place));
+        entries.find(|entry| entry.version.as_deref() == text("version"))
+    }
+
     /// Whether there is a resource of the same type and canonical.
     pub fn has(&self, resource: &Json) -> bool {
-        let text = |name: &str| resource.str_at(&[name]);
-        let (Some(of), Some(url)) = (text("resourceType"), text("url")) else { return false };
-        let of_url = self.by_canonical.get(of).and_then(|of_type| of_type.get(url));
-        let places = of_url.map_or(&[][..], Vec::as_slice);
-        let mut entries = places.iter().filter_map(|place| self.entries.get(*place));
-        entries.any(|entry| entry.version.as_deref() == text("version"))
+        self.entry_of(resource).is_some()
+    }
+
+    /// What there is to say of an artefact: the file that it lies in, else its canonical; the
+    /// element; what is asked for; by which rule.
+    pub fn told(&self, artefact: &Json, issue: &Issue) -> String {
+        let file = self.entry_of(artefact).map(|entry| entry.place.as_str());
+        let name = file.or_else(|| artefact.str_at(&["url"])).or_else(|| artefact.str_at(&["id"]));
+        let mut told = format!("{}: ", name.unwrap_or("an artefact"));
+        if let Some(element) = &issue.expression {
+            told.push_str(&format!("{element}: "));
+        }
+        told.push_str(&issue.text);
+        if let Some(rule) = issue.rule.as_deref().filter(|rule| !issue.text.contains(*rule)) {
+            told.push_str(&format!(" ({rule})"));
+        }
+        told
     }
 
     /// All resources of a type, with every version of them.

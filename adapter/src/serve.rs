@@ -57,9 +57,7 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
         .begin()
         .await
         .map_err(|error| format!("the search parameters cannot be read: {error}"))?;
-    app.serve_artefacts()
-        .await
-        .map_err(|error| format!("the instruments cannot be stored: {error}"))?;
+    app.serve_artefacts().await?;
     let worker = tokio::spawn(jobs::run(app.clone(), stopped.clone()));
     let bulk = tokio::spawn(jobs::bulk::run(app.clone(), stopped.clone()));
     let indexer = tokio::spawn(jobs::reindex::run(app.clone(), stopped.clone()));

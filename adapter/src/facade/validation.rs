@@ -8,6 +8,7 @@
 //! What a transaction is about to write is seen by its own resources before it is stored, and by
 //! nobody else.
 
+mod claim;
 mod operation;
 
 use std::collections::HashSet;

@@ -19,6 +19,8 @@ use crate::facade::Error;
 use crate::facade::outbox::{self, BOOKING, LIST, SLOT};
 use crate::security::Caller;
 
+/// The profile of the Task that shows a delivery.
+const TASK: &str = "https://lumbar.example/fhir/StructureDefinition/back-pain-task";
 /// How far ahead a place is looked for when the request does not say, in microseconds: 28 days.
 const WINDOW: i64 = 28 * 86_400_000_000;
 /// Most places that are tried.
@@ -240,6 +242,7 @@ impl Case {
     async fn turned_down(&self, app: &App, answer: &bars::Answer) -> Result<Ending, Ending> {
         let reason = format!("The receiver answered with the status {}.", answer.focus.1);
         let mut resources = answer.resources.clone();
+        app.facade.claim(&mut resources);
         resources.push(task(&self.reference, &self.matched, "rejected", Some(&reason)));
         app.facade.put(&Caller::System, &resources, &[]).await?;
         Ok(Ending::Done)
@@ -302,6 +305,7 @@ impl Case {
         job: NewJob,
     ) -> Result<Ending, Ending> {
         let mut resources = resources.to_vec();
+        app.facade.claim(&mut resources);
         resources.push(task(&self.reference, &self.matched, status, None));
         app.facade.put(&Caller::System, &resources, &[job]).await?;
         Ok(Ending::Done)
@@ -345,6 +349,7 @@ fn task(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> 
     let mut task = json!({
         "resourceType": "Task",
         "id": (task_id(reference)),
+        "meta": {"profile": [(TASK)]},
         "status": (status),
         "intent": "order",
         "code": {"coding": [{"system": "http://hl7.org/fhir/CodeSystem/task-code", "code": "fulfill"}]},

@@ -18,7 +18,7 @@ use lumbar_store::State as JobState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::app::{SECOND, TestApp, fixture, on_both_with, reference};
+use crate::app::{SECOND, TestApp, fixture, on_both, on_both_with, reference};
 use crate::program::{client, until};
 
 /// What the go-between does with the next message; without an order it passes it on.
@@ -191,6 +191,20 @@ async fn confirm(app: &TestApp) -> Json {
     order.set("intent", "order");
     order.set("status", "active");
     app.put(&order).await.is(200).json()
+}
+
+#[tokio::test]
+async fn a_match_is_not_confirmed_without_a_requester() {
+    on_both(async |app: &TestApp| {
+        let mut order = propose(app).await;
+        assert_eq!(order.str_at(&["requester", "reference"]), Some("PractitionerRole/gp"));
+        order.set("intent", "order");
+        order.set("status", "active");
+        order.as_object_mut().unwrap().remove("requester");
+        let refused = app.put(&order).await.is(422).text;
+        assert!(refused.contains("lumbar-match-1"), "{refused}");
+    })
+    .await;
 }
 
 /// Waits until no job waits or runs. Time passes so that pauses between attempts come to an end.

@@ -13,6 +13,8 @@ use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Json, json};
 use tempfile::TempDir;
 
+use crate::program::{database, lumbar};
+
 /// A package file of these members, names and texts as they are.
 fn package(folder: &Path, file: &str, members: &[(&str, String)]) -> PathBuf {
     let path = folder.join(file);
@@ -194,6 +196,30 @@ fn a_site_serves_its_own_artefacts_and_uses_those_of_packages() {
     assert_eq!(served("urn:own"), ["1.1.0"]);
     assert!(served("urn:v").is_empty());
     assert!(rules.packages.find("ValueSet", "urn:v").is_some());
+}
+
+#[test]
+fn an_artefact_that_is_not_valid_stops_the_start_with_its_file_element_and_rule() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("wrong.json");
+    // Neither a differential nor a snapshot.
+    let wrong = json!({
+        "resourceType": "StructureDefinition", "id": "wrong", "url": "http://example.org/wrong",
+        "name": "Wrong", "status": "draft", "kind": "resource", "abstract": false,
+        "type": "Patient", "derivation": "constraint",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient"
+    });
+    fs::write(&file, wrong.to_string()).unwrap();
+    let (file, database) = (file.display().to_string(), database(&folder));
+    let told = format!("{file}: StructureDefinition: ");
+    for (command, code) in [("serve", 2), ("check", 1)] {
+        let options = ["--listen", "127.0.0.1:0", "--database", &database, "--profiles", &file];
+        let output = lumbar(&[command]).args(options).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        let said = said.concat();
+        assert_eq!(output.status.code(), Some(code), "{command}: {said}");
+        assert!(said.contains(&told) && said.contains("(sdf-6)"), "{command}: {said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The wire formats of FHIR: <https://hl7.org/fhir/R4/formats.html>.
 
+mod expression;
 pub mod json;
 pub mod position;
 pub mod xml;

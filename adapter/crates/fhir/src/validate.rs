@@ -47,6 +47,7 @@ use crate::path::Tally;
 use crate::profile::Profile;
 use crate::{Issue, IssueType, Json};
 use coding::Terms;
+pub use invariant::broken;
 use item::Item;
 pub(crate) use nearest::nearest;
 use place::Place;

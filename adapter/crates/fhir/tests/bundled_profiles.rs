@@ -2,19 +2,20 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
+mod loaded;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::json_schema::{self, NoSchema, Sources};
-use lumbar_fhir::profile::Profiles;
-use lumbar_fhir::terminology::Library;
-use lumbar_fhir::validate::{Found, Limits, Missing, World, validate, validate_in};
+use lumbar_fhir::validate::validate;
 use lumbar_fhir::{Issue, Json, Severity, json};
 use lumbar_testkit::{fixtures, root, shared};
+
+use loaded::{Loaded, R4};
 
 const BASE: &str = "https://lumbar.example/fhir/StructureDefinition";
 const UK_CORE: &str = "https://fhir.hl7.org.uk/StructureDefinition";
@@ -40,75 +41,33 @@ const ALSO: &[(&str, &str)] = &[
     ("risk-group", "UKCore-Observation"),
 ];
 
-static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
-static KNOWN: LazyLock<Known> = LazyLock::new(Known::bundled);
+static KNOWN: LazyLock<Loaded> = LazyLock::new(bundled);
 
-/// What resources are held against.
-#[derive(Clone)]
-struct Known {
-    profiles: Profiles,
-    terminology: Library,
-    resources: Found,
+/// R4 and what `profiles/` holds.
+fn bundled() -> Loaded {
+    let mut known = Loaded::r4();
+    let folder = root().join("profiles");
+    for path in ["structure", "terminology"].map(|name| sorted(&folder.join(name))).concat() {
+        let issues = known.add(&read(&path));
+        assert!(issues.is_empty(), "{}: {issues:?}", path.display());
+    }
+    for path in sorted(&folder.join("instruments")) {
+        let form = read(&path.join("Questionnaire.json"));
+        let [url, version] = ["url", "version"].map(|name| form.str_at(&[name]).unwrap());
+        known.resources.put(format!("{url}|{version}"), Some(Arc::new(form)));
+    }
+    known
 }
 
-impl Known {
-    /// R4 and what `profiles/` holds.
-    fn bundled() -> Known {
-        let mut known = Known {
-            profiles: Profiles::r4(),
-            terminology: Library::r4(),
-            resources: Found::default(),
-        };
-        let folder = root().join("profiles");
-        for path in ["structure", "terminology"].map(|name| sorted(&folder.join(name))).concat() {
+/// The same and UK Core.
+fn with_uk_core(shared: &Path) -> Loaded {
+    let mut known = KNOWN.clone();
+    for folder in ["codesystems", "valuesets", "structuredefinitions"] {
+        for path in sorted(&shared.join("fhir/ukcore").join(folder)) {
             known.add(&read(&path));
         }
-        for path in sorted(&folder.join("instruments")) {
-            known.add(&read(&path.join("Questionnaire.json")));
-        }
-        known
     }
-
-    /// The same and UK Core.
-    fn with_uk_core(shared: &Path) -> Known {
-        let mut known = KNOWN.clone();
-        for folder in ["codesystems", "valuesets", "structuredefinitions"] {
-            for path in sorted(&shared.join("fhir/ukcore").join(folder)) {
-                known.add(&read(&path));
-            }
-        }
-        known
-    }
-
-    fn add(&mut self, resource: &Json) {
-        let url = resource.str_at(&["url"]).unwrap_or_default();
-        match resource.str_at(&["resourceType"]) {
-            Some("StructureDefinition") => assert!(self.profiles.add(resource).is_empty(), "{url}"),
-            Some("ValueSet" | "CodeSystem") => {
-                let _ = self.terminology.add(resource);
-            }
-            Some("Questionnaire") => {
-                let version = resource.str_at(&["version"]).unwrap_or_default();
-                let resource = Some(Arc::new(resource.clone()));
-                self.resources.put(format!("{url}|{version}"), resource);
-            }
-            _ => {}
-        }
-    }
-
-    fn issues(&self, resource: &Json, profile: &str) -> Vec<Issue> {
-        let missing = Missing::default();
-        let world = World {
-            definitions: &R4,
-            profiles: &self.profiles,
-            terminology: &self.terminology,
-            resources: &self.resources,
-            missing: &missing,
-            now: Some("2026-11-22T10:42:00Z"),
-            limits: Limits::default(),
-        };
-        validate_in(&world, resource, &[profile])
-    }
+    known
 }
 
 fn read(path: &Path) -> Json {
@@ -185,7 +144,7 @@ fn examples_are_valid_or_fail_for_their_reason() {
         }
         let mut found = String::from("file\tcode\texpression\trule\n");
         for (name, resource) in examples {
-            let issues = KNOWN.issues(&resource, &format!("{BASE}/{id}"));
+            let issues = KNOWN.issues(&resource, &[&format!("{BASE}/{id}")]);
             let is_bad = name.starts_with("bad-");
             let least = if is_bad { Severity::Error } else { Severity::Warning };
             let told: Vec<&Issue> = issues.iter().filter(|issue| issue.severity >= least).collect();
@@ -207,12 +166,12 @@ fn examples_are_valid_or_fail_for_their_reason() {
 #[test]
 fn good_examples_conform_to_uk_core() {
     let Some(shared) = shared() else { return };
-    let known = Known::with_uk_core(&shared);
+    let known = with_uk_core(&shared);
     let mut failures = String::new();
     for (id, examples) in examples() {
         let Some((_, also)) = ALSO.iter().find(|(ours, _)| *ours == id) else { continue };
         for (name, resource) in examples.iter().filter(|(name, _)| name.starts_with("ok-")) {
-            let issues = known.issues(resource, &format!("{UK_CORE}/{also}"));
+            let issues = known.issues(resource, &[&format!("{UK_CORE}/{also}")]);
             let errors: Vec<&Issue> = issues.iter().filter(|issue| issue.is_error()).collect();
             if !errors.is_empty() {
                 writeln!(failures, "{id}/{name} as {also}:\n{}", print(&errors)).unwrap();
@@ -228,7 +187,7 @@ fn compiled(schema: &Json) -> jsonschema::Validator {
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn sources(known: &Known) -> Sources<'_> {
+fn sources(known: &Loaded) -> Sources<'_> {
     Sources { definitions: &R4, profiles: &known.profiles, terminology: &known.terminology }
 }
 
@@ -317,7 +276,7 @@ fn json_schemas_of_types_accept_the_examples_of_the_standard() {
 #[test]
 fn json_schemas_of_uk_core_accept_its_examples() {
     let Some(shared) = shared() else { return };
-    let known = Known::with_uk_core(&shared);
+    let known = with_uk_core(&shared);
     for profile in known.profiles.all() {
         match json_schema::of_profile(sources(&known), profile) {
             Ok(_) | Err(NoSchema::NoType) => {}
@@ -332,7 +291,7 @@ fn json_schemas_of_uk_core_accept_its_examples() {
         let Some(of) = resource.str_at(&["resourceType"]) else { continue };
         let url = format!("{UK_CORE}/UKCore-{of}");
         let Some(profile) = known.profiles.find(&url) else { continue };
-        if known.issues(&resource, &url).iter().any(Issue::is_error) {
+        if known.issues(&resource, &[&url]).iter().any(Issue::is_error) {
             continue;
         }
         looked_at += 1;

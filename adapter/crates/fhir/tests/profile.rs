@@ -2,84 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
+mod loaded;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::format::xml;
-use lumbar_fhir::profile::Profiles;
-use lumbar_fhir::terminology::Library;
-use lumbar_fhir::validate::{Found, Limits, Missing, World, validate_in};
+use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 use lumbar_testkit::{fixtures, shared};
 use proptest::prelude::*;
 
-static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
-/// When the cases are looked at.
-const NOW: &str = "2026-03-02T10:42:00Z";
-
-static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::r4);
-static TERMINOLOGY: LazyLock<Library> = LazyLock::new(Library::r4);
-
-/// What the cases bring with them.
-#[derive(Clone)]
-struct Loaded {
-    profiles: Profiles,
-    terminology: Library,
-    resources: Found,
-}
-
-impl Loaded {
-    fn r4() -> Loaded {
-        Loaded {
-            profiles: PROFILES.clone(),
-            terminology: TERMINOLOGY.clone(),
-            resources: Found::default(),
-        }
-    }
-
-    /// Takes an artefact in; of any other resource what a reference to it finds.
-    fn add(&mut self, resource: &Json) {
-        let url = resource.str_at(&["url"]).unwrap_or_default();
-        match resource.str_at(&["resourceType"]) {
-            Some("StructureDefinition") => {
-                self.profiles.add(resource);
-            }
-            Some("ValueSet" | "CodeSystem") => {
-                let _ = self.terminology.add(resource);
-            }
-            Some("Bundle") if resource.str_at(&["type"]) == Some("collection") => {
-                let resources = resource.list("entry").iter();
-                resources.filter_map(|entry| entry.get("resource")).for_each(|r| self.add(r));
-            }
-            Some(name) => {
-                let key = match resource.str_at(&["id"]) {
-                    _ if !url.is_empty() => url.to_owned(),
-                    Some(id) => format!("{name}/{id}"),
-                    None => return,
-                };
-                self.resources.put(key, Some(Arc::new(resource.clone())));
-            }
-            None => {}
-        }
-    }
-
-    fn issues(&self, resource: &Json, profiles: &[&str]) -> Vec<Issue> {
-        let missing = Missing::default();
-        let world = World {
-            definitions: &R4,
-            profiles: &self.profiles,
-            terminology: &self.terminology,
-            resources: &self.resources,
-            missing: &missing,
-            now: Some(NOW),
-            limits: Limits::default(),
-        };
-        validate_in(&world, resource, profiles)
-    }
-}
+use loaded::{Loaded, R4};
 
 fn read(path: &Path) -> Result<Json, String> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -381,7 +317,7 @@ proptest! {
             damage(&mut definition, &mut place, kind);
         }
         let mut loaded = Loaded::r4();
-        definitions.iter().for_each(|json| loaded.add(json));
+        definitions.iter().for_each(|json| drop(loaded.add(json)));
         let url = which.get(definitions).str_at(&["url"]).unwrap().to_owned();
         definition.set("url", url.as_str());
         loaded.profiles.add(&definition);
@@ -398,7 +334,7 @@ proptest! {
     ) {
         let (definitions, instances) = &*CASES;
         let mut loaded = Loaded::r4();
-        definitions.iter().for_each(|json| loaded.add(json));
+        definitions.iter().for_each(|json| drop(loaded.add(json)));
         let mut instance = which.get(instances).clone();
         for (mut place, kind) in damages {
             damage(&mut instance, &mut place, kind);
@@ -460,17 +396,7 @@ fn limits_are_told() {
     loaded.add(&profile);
     let instance = json!({"resourceType": "Patient", "name": (names)});
     let told = |limits: Limits| {
-        let missing = Missing::default();
-        let world = World {
-            definitions: &R4,
-            profiles: &loaded.profiles,
-            terminology: &loaded.terminology,
-            resources: &loaded.resources,
-            missing: &missing,
-            now: Some(NOW),
-            limits,
-        };
-        let issues = validate_in(&world, &instance, &["urn:x:limits"]);
+        let issues = loaded.issues_within(limits, &instance, &["urn:x:limits"]);
         issues.iter().filter(|issue| issue.code == IssueType::TooCostly).count()
     };
     assert_eq!(told(Limits::default()), 0);

@@ -10,6 +10,7 @@ pub mod hl7v2;
 pub mod identity;
 pub mod local_time;
 pub mod mapping;
+mod profile;
 pub mod record;
 pub mod report;
 pub mod text;

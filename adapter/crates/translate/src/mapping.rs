@@ -30,6 +30,7 @@ use self::expression::Compiled;
 use self::join::{Join, Record};
 use self::rule::{Rule, Rules};
 use crate::identity;
+use crate::profile::{Claims, claimed};
 use crate::record::{Layout, Need, Row, RowKey, RowSet};
 use crate::report::Outcome;
 
@@ -138,7 +139,7 @@ struct EntryRules {
     when: Option<Compiled>,
     /// Columns whose cells make the id; the row's own key when empty.
     key: Vec<String>,
-    profile: String,
+    profiles: Claims,
     rules: Rules,
     /// Members of the resource that say that it no longer holds; null takes one out.
     withdraw: Object,
@@ -324,15 +325,16 @@ impl Mapping {
         let id = self.entry_id(rules, scope.record)?;
         let mut meta = Object::new();
         meta.set("source", format!("{}/file/{}", scope.settings.base, scope.settings.source));
-        if !rules.profile.is_empty() {
-            meta.set("profile", json!([(&rules.profile)]));
-        }
         let mut start = Object::new();
         start.set("resourceType", rules.resource.as_str());
         start.set("id", id.as_str());
         start.set("meta", meta);
         match self.fill(&rules.rules, &scope.record.tree, start, scope, issues) {
-            Ok(resource) => Some(Entry::new(&rules.resource, &id, resource, scope.settings)),
+            Ok(resource) => {
+                let mut entry = Entry::new(&rules.resource, &id, resource, scope.settings);
+                rules.profiles.name_in(&mut entry.resource);
+                Some(entry)
+            }
             Err(rule) => {
                 let text = format!(
                     "No {} was made, because {} is missing or cannot be used.",
@@ -513,6 +515,7 @@ pub(crate) fn provenance(
         }],
         "entity": [{"role": "source", "what": (what)}]
     });
+    let resource = claimed(resource, "back-pain-provenance");
     let url = format!("Provenance/{id}");
     let full_url = format!("{}/{url}", settings.base);
     Entry { full_url, url, resource, withdrawn: false }

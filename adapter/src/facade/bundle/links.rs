@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::links::{self, LinkKind, Path};
 use lumbar_fhir::rest::is_id;
+use lumbar_fhir::validate::broken;
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::Error;
@@ -84,9 +85,8 @@ impl<'a> Names<'a> {
             }
             let version = resource.and_then(|resource| resource.str_at(&["meta", "versionId"]));
             if !seen.insert((full_url, version)) {
-                return Err(wrong(
-                    "Another entry has the same fullUrl; only versions of one resource share it (bdl-7).",
-                ));
+                let issue = broken("bdl-7").at("fullUrl");
+                return Err((entry, Error::Unparseable(vec![issue])));
             }
             names.by_url.entry(full_url).or_default().push(Named { entry, version });
         }

@@ -76,6 +76,14 @@ impl Proposal<'_> {
         copy(self.activity.get("code"), "code");
         copy(referral.get("subject"), "subject");
         request.set("authoredOn", authored);
+        // Until a clinician confirms it, who asked for care asked for this. One that is contained in
+        // the referral cannot be named from here.
+        let requester = referral.get("requester").filter(|requester| {
+            !requester.str_at(&["reference"]).is_some_and(|link| link.starts_with('#'))
+        });
+        if let Some(requester) = requester {
+            request.set("requester", requester);
+        }
         if let Some(role) = self.activity.at(&["participant", "role"]) {
             request.set("performerType", role);
         }

@@ -1,7 +1,8 @@
 //! Bundles: <https://hl7.org/fhir/R4/bundle.html#bundle-unique>.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
+use super::invariant::broken;
 use super::{Place, Validator, reference};
 use crate::{Issue, IssueType, Json};
 
@@ -10,7 +11,7 @@ impl<'a> Validator<'a> {
     pub(super) fn bundle(&mut self, bundle: &'a Json, place: &Place) {
         self.linked(bundle, place);
         let is_history = bundle.str_at(&["type"]) == Some("history");
-        let mut known = HashMap::new();
+        let mut known = HashSet::new();
         for (index, entry) in bundle.list("entry").iter().enumerate() {
             let Some(url) = entry.str_at(&["fullUrl"]) else { continue };
             let entry_place = place.child("entry").item(index);
@@ -20,13 +21,8 @@ impl<'a> Validator<'a> {
                 self.report(&at, IssueType::Value, text);
             }
             let version = entry.str_at(&["resource", "meta", "versionId"]);
-            let first = *known.entry((url, version)).or_insert(index);
-            if !is_history && first != index {
-                let text = format!(
-                    "The fullUrl and version are those of entry[{first}], too; give each resource \
-                     its own fullUrl (bdl-7)."
-                );
-                self.report(&at, IssueType::Invariant, text);
+            if !known.insert((url, version)) && !is_history {
+                self.push(&at, broken("bdl-7"));
             }
             let id = entry.str_at(&["resource", "id"]);
             let name = entry.str_at(&["resource", "resourceType"]);

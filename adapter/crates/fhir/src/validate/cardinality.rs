@@ -1,6 +1,7 @@
 //! How often an element occurs: <https://hl7.org/fhir/R4/conformance-rules.html#cardinality>.
 
-use super::element::{Member, NEEDS_CONTENT};
+use super::element::Member;
+use super::invariant::broken;
 use super::{Place, Validator};
 use crate::definitions::{Kind, Type};
 use crate::{IssueType, Object};
@@ -57,7 +58,7 @@ impl<'a> Validator<'a> {
             }
         }
         if kind.kind != Kind::Resource && object.len() == 1 && object.get("id").is_some() {
-            self.report(place, IssueType::Invariant, NEEDS_CONTENT);
+            self.push(place, broken("ele-1"));
         }
     }
 }

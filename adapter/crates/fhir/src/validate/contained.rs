@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::invariant::broken;
 use super::{Place, Scope, Validator};
 use crate::{IssueType, Json};
 
@@ -11,14 +12,14 @@ impl<'a> Validator<'a> {
         let contained = resource.list("contained");
         if scope.is_contained {
             if !contained.is_empty() {
-                let text = "A contained resource contains no others; put them beside it.";
-                self.report(place, IssueType::Invariant, text);
+                self.push(place, broken("dom-2"));
             }
-            for name in ["versionId", "lastUpdated", "security"] {
-                if resource.at(&["meta", name]).is_some() {
-                    let text = format!("A contained resource has no meta.{name}.");
-                    self.report(place, IssueType::Invariant, text);
-                }
+            let has = |name| resource.at(&["meta", name]).is_some();
+            if has("versionId") || has("lastUpdated") {
+                self.push(place, broken("dom-4"));
+            }
+            if has("security") {
+                self.push(place, broken("dom-5"));
             }
             return;
         }
@@ -42,8 +43,7 @@ impl<'a> Validator<'a> {
             let mut own = HashSet::new();
             mentions(item, 0, &mut own);
             if !mentioned.contains(id) && !own.contains("") {
-                let text = "Nothing in the resource refers to this contained resource (dom-3).";
-                self.report(&at, IssueType::Invariant, text);
+                self.push(&at, broken("dom-3"));
             }
         }
     }

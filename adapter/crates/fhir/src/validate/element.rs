@@ -5,6 +5,7 @@
 
 use super::binding::is_quantity;
 use super::extension::Holder;
+use super::invariant::broken;
 use super::item::Item;
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::{Element, ElementType, Kind, Type};
@@ -273,7 +274,7 @@ impl<'a> Validator<'a> {
         };
         self.object(member.content, sibling, at, scope);
         if !has_value && object.get("id").is_some() && object.len() == 1 {
-            self.report(at, IssueType::Invariant, NEEDS_CONTENT);
+            self.push(at, broken("ele-1"));
         }
     }
 
@@ -288,9 +289,6 @@ impl<'a> Validator<'a> {
         self.report(at, IssueType::Structure, text);
     }
 }
-
-/// Invariant ele-1.
-pub(super) const NEEDS_CONTENT: &str = "An element needs a value or elements beyond its id.";
 
 /// The logical id of a resource and the id of an element are `string` in the definitions of R4;
 /// their own rules stand in <https://hl7.org/fhir/R4/resource.html#id> and

@@ -6,6 +6,7 @@
 use std::ptr;
 
 use super::environment::Truth;
+use super::invariant::broken;
 use super::item::Item;
 use super::profile::shown;
 use super::{Need, Place, Scope, Validator, reference};
@@ -30,11 +31,7 @@ impl<'a> Validator<'a> {
             .iter()
             .any(|(name, _)| name.strip_prefix('_').unwrap_or(name).starts_with("value"));
         if has_extensions == has_value {
-            let text = match has_value {
-                true => "An extension has a value or extensions, not both.",
-                false => "An extension needs a value or extensions.",
-            };
-            self.report(place, IssueType::Invariant, text);
+            self.push(place, broken("ext-1"));
         }
         let url = object.get("url").and_then(crate::Json::as_str).unwrap_or_default();
         let is_nested = place.parent_name() == Some("extension");

@@ -13,11 +13,17 @@ use super::element::Member;
 use super::environment::Truth;
 use super::presence::Presence;
 use super::{Place, Scope, Validator};
-use crate::Json;
 use crate::definitions::{Definitions, Invariant, Kind, Type, rows};
 use crate::path::{Expression, Value};
+use crate::{Issue, IssueType, Json};
 
-const SENTENCES: &str = include_str!("../../../../../profiles/r4/invariant-sentences.tsv");
+/// What is expected, for people, by key and path. The path is blank where the key alone says which
+/// invariant is meant.
+static SENTENCES: LazyLock<HashMap<(&'static str, &'static str), &'static str>> =
+    LazyLock::new(|| {
+        let table = include_str!("../../../../../profiles/r4/invariant-sentences.tsv");
+        rows(table).map(|[key, path, sentence]| ((key, path), sentence)).collect()
+    });
 
 /// Invariants that are not evaluated here.
 const ELSEWHERE: [&str; 12] = [
@@ -38,14 +44,9 @@ struct Rule {
 static RULES: LazyLock<HashMap<&'static str, Vec<Rule>>> = LazyLock::new(|| {
     let mut rules: HashMap<&str, Vec<Rule>> = HashMap::new();
     let definitions = Definitions::r4();
-    // The path is blank where the key alone says which invariant is meant.
-    let mut sentences: HashMap<(&str, &str), &str> = HashMap::new();
-    for [key, path, sentence] in rows(SENTENCES) {
-        sentences.insert((key, path), sentence);
-    }
     for (path, invariant) in all(&definitions) {
         let (key, text) = (invariant.key, invariant.expression);
-        let sentence = sentences.get(&(key, path)).or_else(|| sentences.get(&(key, "")));
+        let sentence = SENTENCES.get(&(key, path)).or_else(|| SENTENCES.get(&(key, "")));
         if !ELSEWHERE.contains(&key)
             && let Ok(expression) = Expression::parse(text)
         {
@@ -65,6 +66,16 @@ fn all(definitions: &Definitions) -> impl Iterator<Item = (&str, &Invariant)> {
             element.invariants.iter().map(|invariant| (element.path, invariant))
         }))
     })
+}
+
+/// That an invariant of the standard does not hold, whoever finds it: `ext-1`.
+pub fn broken(key: &'static str) -> Issue {
+    let sentence = SENTENCES.get(&(key, "")).copied().unwrap_or("An invariant does not hold.");
+    Issue::error(IssueType::Invariant, told(sentence, key)).rule(key)
+}
+
+fn told(sentence: &str, key: &str) -> String {
+    format!("{} ({key}).", sentence.trim_end_matches('.'))
 }
 
 impl<'a> Validator<'a> {
@@ -134,7 +145,7 @@ impl<'a> Validator<'a> {
             }
         };
         let key = invariant.key;
-        let told = || format!("{} ({key}).", rule.sentence.trim_end_matches('.'));
+        let told = || told(rule.sentence, key);
         if let Some(issue) = self.outcome(key, invariant.is_error, told, truth) {
             self.push(place, issue.rule(key));
         }
@@ -159,6 +170,14 @@ mod tests {
         assert!(all(&definitions).count() > 230);
         let simple = RULES.values().flatten().filter(|rule| rule.presence.is_some()).count();
         assert!(simple > 60, "only {simple} rules ask for presence alone");
+    }
+
+    #[test]
+    fn every_invariant_that_is_checked_elsewhere_has_a_sentence() {
+        for key in ELSEWHERE {
+            let sentence = SENTENCES.get(&(key, ""));
+            assert!(sentence.is_some_and(|sentence| sentence.ends_with('.')), "{key}");
+        }
     }
 
     #[test]

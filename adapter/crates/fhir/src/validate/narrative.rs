@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{Place, Validator};
 use crate::path::{Context, Expression, Value, truth};
-use crate::{IssueType, Json, Object};
+use crate::{Issue, IssueType, Json, Object};
 
 /// The rules of invariants txt-1 and txt-2, which FHIRPath has as a function.
 static RULES: LazyLock<Option<Expression>> =
@@ -18,9 +18,9 @@ impl<'a> Validator<'a> {
         let context = Context::new(self.definitions);
         let kept = rules.evaluate(&context, &[Value::typed(self.definitions, div, "xhtml")]);
         if !kept.and_then(|items| truth(&items)).unwrap_or(false) {
-            let text = "The narrative must be one XHTML div with its namespace and some text, made \
-                        of formatting, links and images only.";
-            self.report(&place.child("div"), IssueType::Invariant, text);
+            let text = "A narrative is one XHTML div with its namespace and some text, made of \
+                        formatting, links and images only (txt-1, txt-2).";
+            self.push(&place.child("div"), Issue::error(IssueType::Invariant, text).rule("txt-1"));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The form of a reference, the type that it names and what it finds in `contained` or, by its
 //! whole `fullUrl`, in the Bundle. Nothing else is looked up.
 
+use super::invariant::broken;
 use super::profile::shown;
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::ElementType;
@@ -29,9 +30,7 @@ impl<'a> Validator<'a> {
                 Target::Type(name) => found = Some(name),
                 Target::Unknown => {}
                 Target::NotContained => {
-                    let text = "No contained resource has the id that the reference names; add \
-                                it to contained or correct the reference (ref-1).";
-                    return self.report(at, IssueType::Invariant, text);
+                    return self.push(at, broken("ref-1"));
                 }
                 Target::Doubtful => {
                     let issue = Issue::warning(IssueType::Value, FORM);

@@ -8,6 +8,7 @@ use lumbar_fhir::{Json, json};
 
 use super::{Booking, Settings};
 use crate::bars::confidential::is_restricted;
+use crate::profile::claimed;
 use crate::{identity, local_time};
 
 const TIME_ZONE: &str = "http://hl7.org/fhir/StructureDefinition/tz-code";
@@ -277,7 +278,12 @@ pub fn resources(row: &Booking, settings: &Settings<'_>) -> Vec<Json> {
         let actor = json!({"type": "Location", "display": (row.get("location"))});
         appointment.push("participant", taking_part(row, actor));
     }
-    others.insert(0, appointment);
+    // Who waits for a place has no time yet, and a list may say no end.
+    let has_time = appointment.get("start").is_some() && appointment.get("end").is_some();
+    others.insert(
+        0,
+        if has_time { claimed(appointment, "back-pain-appointment") } else { appointment },
+    );
     others
 }
 
@@ -361,8 +367,9 @@ fn clinician(row: &Booking, settings: &Settings<'_>) -> Option<Json> {
         let identifier = json!({"system": (settings.system("clinician_id")), "value": (id)});
         clinician.push("identifier", identifier);
     }
-    if !name.is_empty() {
-        clinician.set("name", json!([{"text": (name)}]));
+    if name.is_empty() {
+        return Some(clinician);
     }
-    Some(clinician)
+    clinician.set("name", json!([{"text": (name)}]));
+    Some(claimed(clinician, "back-pain-practitioner"))
 }

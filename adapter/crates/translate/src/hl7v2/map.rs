@@ -27,6 +27,7 @@ use crate::mapping::codes::Codes;
 use crate::mapping::expression::Compiled;
 use crate::mapping::rule::Rules;
 use crate::mapping::{Entry, Settings, provenance};
+use crate::profile::Claims;
 use crate::report::{Outcome, Report};
 
 /// Longest value of an outer segment that is repeated in the segments inside it; a longer one is
@@ -65,7 +66,7 @@ struct EntryRules {
     each: Compiled,
     when: Option<Compiled>,
     key: Vec<Compiled>,
-    profile: String,
+    profiles: Claims,
     rules: Rules,
 }
 
@@ -317,9 +318,6 @@ impl Mapping {
     ) -> Option<Entry> {
         let control = root.get("control").and_then(Json::as_str).unwrap_or_default();
         let mut meta = json!({"source": (format!("{}/message/{control}", settings.base))});
-        if !rules.profile.is_empty() {
-            meta.set("profile", json!([(&rules.profile)]));
-        }
         // A message for training or debugging must be known as such wherever its resources go.
         if let Some(code) = root.get("processing") {
             let system = "http://terminology.hl7.org/CodeSystem/v2-0103";
@@ -331,12 +329,12 @@ impl Mapping {
         start.set("meta", meta);
         let filler = Filler { mapping: self, settings };
         match filler.fill(&rules.rules, focus, start, issues) {
-            Ok(resource) => Some(Entry {
-                full_url: format!("{}/{url}", settings.base),
-                url,
-                resource: Json::Object(resource),
-                withdrawn: false,
-            }),
+            Ok(resource) => {
+                let mut resource = Json::Object(resource);
+                rules.profiles.name_in(&mut resource);
+                let full_url = format!("{}/{url}", settings.base);
+                Some(Entry { full_url, url, resource, withdrawn: false })
+            }
             Err(path) => {
                 let text = format!("No {} was made, because {path} has no value.", rules.resource);
                 let at = focus.str_at(&["at"]).unwrap_or_default();

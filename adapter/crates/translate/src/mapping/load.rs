@@ -13,6 +13,7 @@ use super::expression::Compiled;
 use super::join::{How, Join};
 use super::rule::Rules;
 use super::{Check, Effect, EntryRules, Mapping, Orphan, RecordRules};
+use crate::profile::Claims;
 use crate::record::{Disposition, Layout, TableError};
 use crate::report;
 
@@ -199,7 +200,7 @@ impl Loader<'_> {
                 resource: text(entry, "resource")?.into(),
                 when: optional(entry, "when").map(expression).transpose()?,
                 key: names(entry, "key"),
-                profile: optional(entry, "profile").unwrap_or_default().into(),
+                profiles: Claims::parse(entry).map_err(MappingError::Member)?,
                 rules: self.rules(text(entry, "rules")?)?,
                 withdraw: withdraw.unwrap_or_else(Object::new),
             });

@@ -1,6 +1,6 @@
 //! Where elements stand in a JSON text.
 
-use super::super::position::{NodeId, Wanted};
+use super::super::expression::{NodeId, Wanted};
 use super::MAX_DEPTH;
 
 /// Reads along the ways of `wanted` and notes where they lead; ends at the first fault.

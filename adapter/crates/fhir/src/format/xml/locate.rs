@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::position::{NodeId, Wanted};
+use super::super::expression::{NodeId, Wanted};
 use super::reader::{Cursor, Namespace, Piece};
 use crate::format::json::MAX_DEPTH;
 

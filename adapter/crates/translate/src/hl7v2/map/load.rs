@@ -10,6 +10,7 @@ use crate::mapping::convert::Convert;
 use crate::mapping::expression::Compiled;
 use crate::mapping::rule::Rules;
 use crate::mapping::{MappingError, Source};
+use crate::profile::Claims;
 use crate::record::lines;
 use crate::report;
 
@@ -60,7 +61,7 @@ impl Mapping {
                 each: expression(member("each")?)?,
                 when: optional("when").map(expression).transpose()?,
                 key: key.collect::<Result<_, _>>()?,
-                profile: optional("profile").unwrap_or_default().to_owned(),
+                profiles: Claims::parse(entry).map_err(MappingError::Member)?,
                 rules: rules(source, &codes, member("rules")?)?,
             });
         }
