@@ -13,7 +13,7 @@ use lumbar_fhir::terminology::{CodeSystem, Need as TerminologyNeed, ValueSet};
 use lumbar_fhir::validate::{Limits, Need};
 use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
 
-use crate::facade::validation::Known;
+use crate::facade::validation::{Asked, Known};
 use crate::facade::{Machine, Source};
 use crate::rules::Rules;
 use crate::serve::known;
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
                 self.definitions,
                 &known.resources,
                 resource,
-                self.profiles,
+                Asked::of(self.profiles),
                 Limits::default(),
                 Machine.now(),
             );

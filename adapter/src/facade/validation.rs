@@ -5,6 +5,9 @@
 //! at again, until nothing is missing or nobody knows more. What was found is kept until something
 //! of its kind is written here; what other processes write is seen after ten seconds at the latest.
 //!
+//! What R4 and we define is known from the start and not fetched: a resource of the same url that a
+//! client stores does not change what is valid here. Who runs the service replaces it by `--profiles`.
+//!
 //! What a transaction is about to write is seen by its own resources before it is stored, and by
 //! nobody else.
 
@@ -62,6 +65,29 @@ pub struct Known {
     since: Micros,
 }
 
+/// What a resource is held against beyond R4 and the profiles that it claims.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Profiles.
+    pub profiles: &'a [String],
+    /// How grave it is at most that an Observation breaks the profile of its vital sign without
+    /// claiming it.
+    pub vital_signs: Severity,
+}
+
+impl<'a> Asked<'a> {
+    /// All that R4 asks, and these profiles.
+    pub fn of(profiles: &'a [String]) -> Asked<'a> {
+        Asked { profiles, vital_signs: Severity::Error }
+    }
+
+    /// What is asked of a resource that is to be stored: no profile that it does not claim keeps it
+    /// out.
+    fn to_store() -> Asked<'a> {
+        Asked { profiles: &[], vital_signs: Severity::Warning }
+    }
+}
+
 impl Known {
     /// What R4, we and the site define. What cannot be used is left out and told of in the log;
     /// `lumbar check` finds it, too.
@@ -94,7 +120,7 @@ impl Known {
         definitions: &Definitions,
         resources: &Found,
         resource: &Json,
-        profiles: &[String],
+        asked: Asked<'_>,
         limits: Limits,
         now: Micros,
     ) -> (Vec<Issue>, Vec<Need>) {
@@ -107,9 +133,10 @@ impl Known {
             resources,
             missing: &missing,
             now: Some(&now),
+            vital_signs: asked.vital_signs,
             limits,
         };
-        let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
+        let profiles: Vec<&str> = asked.profiles.iter().map(String::as_str).collect();
         let issues = validate_in(&world, resource, &profiles);
         (issues, missing.take())
     }
@@ -231,7 +258,7 @@ impl Facade {
         if self.policy.validation == Validation::Off {
             return Ok(Vec::new());
         }
-        let mut issues = self.issues(unit, resource, &[]).await?;
+        let mut issues = self.issues(unit, resource, Asked::to_store()).await?;
         if self.policy.validation == Validation::Enforce && issues.iter().any(Issue::is_error) {
             return Err(Error::Invalid(issues));
         }
@@ -241,7 +268,8 @@ impl Facade {
         Ok(issues)
     }
 
-    /// What there is to say of a resource: of R4, of the profiles that it names, and of `profiles`.
+    /// What there is to say of a resource: of R4, of the profiles that it names, and of what is
+    /// asked.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -249,9 +277,9 @@ impl Facade {
         &self,
         unit: &mut Unit<'_>,
         resource: &Json,
-        profiles: &[String],
+        asked: Asked<'_>,
     ) -> Result<Vec<Issue>, Error> {
-        Ok(self.issues_and_known(unit, resource, profiles).await?.0)
+        Ok(self.issues_and_known(unit, resource, asked).await?.0)
     }
 
     /// The same, and what is known then.
@@ -259,16 +287,16 @@ impl Facade {
         &self,
         unit: &mut Unit<'_>,
         resource: &Json,
-        profiles: &[String],
+        asked: Asked<'_>,
     ) -> Result<(Vec<Issue>, Arc<Known>), Error> {
         let definitions = self.definitions();
         let mut world = self.world(unit);
-        let named = world.known.unknown(resource, profiles);
+        let named = world.known.unknown(resource, asked.profiles);
         self.fetch_needs(&mut world, unit, named).await?;
         let mut large = None;
         loop {
             let (mut issues, needs) =
-                self.look(&definitions, &world, resource, profiles, &mut large).await?;
+                self.look(&definitions, &world, resource, asked, &mut large).await?;
             if self.fetch_needs(&mut world, unit, needs).await? {
                 continue;
             }
@@ -388,23 +416,25 @@ impl Facade {
         definitions: &Arc<Definitions>,
         world: &World,
         resource: &Json,
-        profiles: &[String],
+        asked: Asked<'_>,
         large: &mut Option<Arc<Json>>,
     ) -> Result<(Vec<Issue>, Vec<Need>), Error> {
         if large.is_none() && !world.has_learned && !exceeds(resource, &mut LARGE.clone()) {
             let quick = Limits { steps: QUICK, work: QUICK, ..Limits::default() };
             let (referred, now) = (world.resources(), world.now);
-            let looked = world.known.look(definitions, referred, resource, profiles, quick, now);
+            let looked = world.known.look(definitions, referred, resource, asked, quick, now);
             if looked.0.iter().all(|issue| issue.code != IssueType::TooCostly) {
                 return Ok(looked);
             }
         }
         let resource = large.get_or_insert_with(|| Arc::new(resource.clone())).clone();
         let (definitions, known) = (definitions.clone(), world.known.clone());
-        let (referred, profiles, now) = (world.referred.clone(), profiles.to_vec(), world.now);
+        let (referred, now) = (world.referred.clone(), world.now);
+        let (profiles, vital_signs) = (asked.profiles.to_vec(), asked.vital_signs);
         let looked = tokio::task::spawn_blocking(move || {
             let resources = referred.as_ref().unwrap_or(&known.resources);
-            known.look(&definitions, resources, &resource, &profiles, Limits::default(), now)
+            let asked = Asked { profiles: &profiles, vital_signs };
+            known.look(&definitions, resources, &resource, asked, Limits::default(), now)
         });
         looked.await.map_err(|error| {
             tracing::error!(%error, "a validation broke off");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lumbar::facade::validation::Known;
+use lumbar::facade::validation::{Asked, Known};
 use lumbar::packages::Packages;
 use lumbar::serve;
 use lumbar_fhir::definitions::Definitions;
@@ -237,8 +237,14 @@ fn resources_are_held_against_the_profiles_of_packages() {
     let (definitions, rules) = serve::definitions(&[path]).unwrap();
     let known = Known::of(&rules);
     let errors = |patient: &Json| -> Vec<String> {
-        let (issues, _) =
-            known.look(&definitions, &known.resources, patient, &[], Limits::default(), 0);
+        let (issues, _) = known.look(
+            &definitions,
+            &known.resources,
+            patient,
+            Asked::of(&[]),
+            Limits::default(),
+            0,
+        );
         issues.into_iter().filter(|issue| issue.is_error()).map(|issue| issue.text).collect()
     };
     let mut patient = json!({"resourceType": "Patient", "meta": {"profile": ["urn:p"]}});

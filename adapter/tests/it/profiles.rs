@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use lumbar::facade::validation::Known;
+use lumbar::facade::validation::{Asked, Known};
 use lumbar::intake::{Format, convert};
 use lumbar::rules::Rules;
 use lumbar_fhir::definitions::Definitions;
@@ -49,8 +49,9 @@ impl Bench {
         assert!(self.known.profiles.find(profile).is_some(), "{profile} is not there");
         let (definitions, resources) = (&self.definitions, &self.known.resources);
         let profiles = [profile.to_owned()];
+        let asked = Asked::of(&profiles);
         let (issues, _) =
-            self.known.look(definitions, resources, resource, &profiles, Limits::default(), BEGIN);
+            self.known.look(definitions, resources, resource, asked, Limits::default(), BEGIN);
         let errors = issues.iter().filter(|issue| issue.is_error());
         let told = |issue: &Issue| {
             let place = issue.expression.as_deref().unwrap_or_default();

@@ -18,7 +18,7 @@ use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::questionnaire::Form;
 use lumbar_fhir::terminology::Library;
 use lumbar_fhir::validate::{Found, Limits, Missing, Need, World, validate, validate_in};
-use lumbar_fhir::{Issue, Json, json};
+use lumbar_fhir::{Issue, Json, Severity, json};
 
 const EXAMPLES: [&str; 6] = [
     "UKCore-Observation-Lab-Albumin-Example",
@@ -144,6 +144,7 @@ fn main() {
             resources: &found,
             missing: &missing,
             now: Some("2026-03-02T10:00:00Z"),
+            vital_signs: Severity::Error,
             limits: Limits::default(),
         };
         let issues = validate_in(&world, &json, &[]);
@@ -179,8 +180,16 @@ fn look(
     let limits = Limits::default();
     let now = Some("2026-03-02T10:00:00Z");
     let missed = &missing;
-    let world =
-        World { definitions, profiles, terminology, resources, missing: missed, now, limits };
+    let world = World {
+        definitions,
+        profiles,
+        terminology,
+        resources,
+        missing: missed,
+        now,
+        vital_signs: Severity::Error,
+        limits,
+    };
     (validate_in(&world, json, &[]), missing.take())
 }
 

@@ -19,9 +19,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let input = env::args().nth(1).ok_or("the folder with the bundles is missing")?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../profiles/r4");
     let elements = fs::read_to_string(folder.join("elements.tsv"))?;
+    let profiles = fs::read_to_string(folder.join("structure-definitions.ndjson"))?;
     let read = |name: &str| fs::read(Path::new(&input).join(format!("{name}.json")));
     let bundles = INPUT.iter().map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
-    for (name, table) in tables(&elements, &bundles)? {
+    for (name, table) in tables(&elements, &profiles, &bundles)? {
         fs::write(folder.join(name), table)?;
     }
     Ok(())
@@ -32,6 +33,7 @@ type Urls<'a> = BTreeMap<&'a str, &'a Json>;
 /// Name and text of each table.
 pub fn tables(
     elements: &str,
+    profiles: &str,
     bundles: &[Vec<u8>],
 ) -> Result<[(&'static str, String); 4], Box<dyn Error>> {
     let bundles = bundles.iter().map(|b| Json::parse(b)).collect::<Result<Vec<Json>, _>>()?;
@@ -46,11 +48,22 @@ pub fn tables(
         resources().filter(named).map(|(_, r)| (url(r), r)).collect()
     };
     let (systems, sets, maps) = (of_type("CodeSystem"), of_type("ValueSet"), of_type("ConceptMap"));
-    let bound: BTreeSet<&str> = elements
-        .lines()
-        .filter_map(|line| Some(line.split('\t').nth(5)?.split_once(' ')?.1))
-        .map(|canonical| canonical.split('|').next().unwrap_or(canonical))
-        .collect();
+    let of_profiles =
+        profiles.lines().map(|line| Json::parse(line.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let mut bindings: Vec<(&str, &str)> =
+        elements.lines().filter_map(|line| line.split('\t').nth(5)?.split_once(' ')).collect();
+    for profile in &of_profiles {
+        let elements = profile.get("differential").map_or(&[][..], |found| found.list("element"));
+        bindings.extend(elements.iter().filter_map(|element| {
+            let part = |name: &str| element.str_at(&["binding", name]);
+            Some((part("strength")?, part("valueSet")?))
+        }));
+    }
+    let without_version = |url: &'_ str| url.split('|').next().unwrap_or_default().to_owned();
+    let bound: BTreeSet<String> = bindings.iter().map(|(_, url)| without_version(url)).collect();
+    // An example asks for nothing.
+    bindings.retain(|(strength, _)| *strength != "example");
+    let asked: BTreeSet<String> = bindings.iter().map(|(_, url)| without_version(url)).collect();
     let of_r4 = |file: usize| file == 0;
     let wanted = resources().filter(|(file, r)| of_r4(*file) || bound.contains(url(r)));
     let usable = |system: &str| systems.get(system).is_some_and(|system| is_usable(system));
@@ -65,8 +78,13 @@ pub fn tables(
             "ValueSet" if resource.get("compose").is_some() => {
                 let (mut named, mut imported) = (BTreeSet::new(), BTreeSet::new());
                 let whole = closure(&sets, url(resource), &mut named, &mut imported);
-                if whole && named.iter().all(|system| usable(system)) {
-                    kept_systems.extend(named);
+                let is_known = |(system, is_listed): &(&str, bool)| {
+                    let is_asked = || asked.contains(url(resource));
+                    usable(system) || (*is_listed && is_asked() && !OF_OTHERS.contains(system))
+                };
+                if whole && named.iter().all(is_known) {
+                    kept_systems
+                        .extend(named.iter().map(|(url, _)| *url).filter(|url| usable(url)));
                     kept_sets.extend(imported.into_iter().map(|url| (url, sets[url])));
                 }
             }
@@ -138,18 +156,23 @@ pub fn tables(
     ])
 }
 
-/// Whether a code system is HL7's own and whole.
+/// Code systems of which no list is kept: their publishers license each use of the codes, or they
+/// are a grammar and R4 lists what is common only.
+const OF_OTHERS: [&str; 3] = ["http://loinc.org", "http://snomed.info/sct", "urn:ietf:bcp:47"];
+
+/// Whether a code system is whole, and HL7's own or the purposes of signatures of ASTM E1762, of
+/// which R4 lists all. Of others that it calls complete (DICOM) it lists a part.
 fn is_usable(system: &Json) -> bool {
-    let own = ["http://hl7.org/", "http://terminology.hl7.org/"];
+    let own = ["http://hl7.org/", "http://terminology.hl7.org/", "urn:iso-astm:E1762-95:2013"];
     own.iter().any(|base| url(system).starts_with(base)) && text(system, "content") == "complete"
 }
 
-/// The systems and value sets that a value set needs; `false` when one of the sets is
-/// not there or filters by what is not kept.
+/// The systems that a value set needs, each with whether the set lists the codes that it takes,
+/// and the value sets; `false` when one of the sets is not there or filters by what is not kept.
 fn closure<'a>(
     sets: &Urls<'a>,
     set: &'a str,
-    systems: &mut BTreeSet<&'a str>,
+    systems: &mut BTreeSet<(&'a str, bool)>,
     seen: &mut BTreeSet<&'a str>,
 ) -> bool {
     let Some(resource) = sets.get(set) else { return false };
@@ -160,7 +183,8 @@ fn closure<'a>(
     let parts = compose.list("include").iter().chain(compose.list("exclude"));
     let mut whole = true;
     for part in parts {
-        systems.extend(part.str_at(&["system"]));
+        let is_listed = !part.list("concept").is_empty();
+        systems.extend(part.str_at(&["system"]).map(|system| (system, is_listed)));
         // Of properties only the hierarchy is kept.
         whole &= part.list("filter").iter().all(|filter| text(filter, "property") == "concept");
         for import in part.list("valueSet").iter().filter_map(Json::as_str) {

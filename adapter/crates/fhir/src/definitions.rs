@@ -27,6 +27,10 @@ const SEARCH_PARAMETERS: &str = include_str!("../../../../profiles/r4/search-par
 const SEARCH_CORRECTIONS: &str = include_str!("../../../../profiles/r4/search-corrections.tsv");
 const COMPARTMENTS: &str = include_str!("../../../../profiles/r4/compartments.tsv");
 
+/// The set of common languages, which R4 prefers, and that of all, beyond which it lets none.
+pub(crate) const LANGUAGES: [&str; 2] =
+    ["http://hl7.org/fhir/ValueSet/languages", "http://hl7.org/fhir/ValueSet/all-languages"];
+
 /// Types, elements and search parameters of R4 and of the site.
 #[derive(Clone, Debug)]
 pub struct Definitions {

@@ -86,7 +86,8 @@ impl Profiles {
     }
 
     /// Adds a StructureDefinition; one with the same url and version is replaced. What makes it
-    /// unusable is told. Its prose is not kept.
+    /// unusable is told. Its prose is not kept. Snapshots that were made before are made anew, so all
+    /// are added before the first is used, where that can be.
     pub fn add(&mut self, structure_definition: &Json) -> Vec<Issue> {
         let Some(url) = structure_definition.str_at(&["url"]) else {
             return vec![Issue::error(IssueType::Required, "A StructureDefinition needs a url.")];

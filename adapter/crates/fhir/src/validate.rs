@@ -36,6 +36,7 @@ mod slicing;
 mod target;
 mod value;
 mod value_set;
+mod vital_signs;
 mod world;
 
 use std::cell::Cell;
@@ -82,6 +83,7 @@ fn run<'a>(
         given,
         contained: HashMap::new(),
         entries: HashMap::new(),
+        ids: HashSet::new(),
         issues: Vec::new(),
         is_full: false,
         applied: Vec::new(),
@@ -130,6 +132,8 @@ struct Validator<'a> {
     contained: HashMap<&'a str, &'a Json>,
     /// The resources of the nearest Bundle, by their `fullUrl`s.
     entries: HashMap<&'a str, &'a Json>,
+    /// The ids of the elements of the nearest resource.
+    ids: HashSet<&'a str>,
     issues: Vec<Issue>,
     is_full: bool,
     /// The profiles that are being applied, outermost first, each to its value.
@@ -196,6 +200,7 @@ impl<'a> Validator<'a> {
             given: &[],
             contained: self.contained.clone(),
             entries: self.entries.clone(),
+            ids: HashSet::new(),
             issues: Vec::new(),
             is_full: false,
             applied: self.applied.clone(),
@@ -233,6 +238,7 @@ impl<'a> Validator<'a> {
             let text = "The resourceType is none of R4's resource types.";
             return self.report(place, IssueType::Structure, text);
         };
+        let outer = std::mem::take(&mut self.ids);
         if name == "Bundle" {
             let by_url =
                 |entry: &'a Json| Some((entry.str_at(&["fullUrl"])?, entry.get("resource")?));
@@ -244,6 +250,7 @@ impl<'a> Validator<'a> {
         } else {
             self.of_kind(kind, json, place, scope);
         }
+        self.ids = outer;
     }
 
     /// A resource whose type is known.

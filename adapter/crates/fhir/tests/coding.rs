@@ -10,7 +10,7 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::terminology::Library;
 use lumbar_fhir::validate::{Found, Limits, Missing, World, validate_in};
-use lumbar_fhir::{Issue, IssueType, Json, json};
+use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
 use lumbar_testkit::shared;
 
 /// All issues with what R4 itself has, but no profile.
@@ -24,6 +24,7 @@ fn validated(library: &Library, definitions: &Definitions, resource: &Json) -> V
         resources: &resources,
         missing: &missing,
         now: None,
+        vital_signs: Severity::Error,
         limits: Limits::default(),
     };
     validate_in(&world, resource, &[])

@@ -11,7 +11,7 @@ use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::questionnaire::Form;
 use lumbar_fhir::terminology::Library;
 use lumbar_fhir::validate::{Found, Limits, MAX_ISSUES, Missing, World, validate, validate_in};
-use lumbar_fhir::{Issue, IssueType, Json, json};
+use lumbar_fhir::{Issue, IssueType, Json, Severity, json};
 use lumbar_testkit::fixtures;
 
 #[expect(dead_code, reason = "the fuzzer's targets; one of them is used here")]
@@ -115,7 +115,16 @@ fn look(
     let terminology = &terminology;
     let missing = &missing;
     let definitions = &R4;
-    let world = World { definitions, profiles, terminology, resources, missing, now: None, limits };
+    let world = World {
+        definitions,
+        profiles,
+        terminology,
+        resources,
+        missing,
+        now: None,
+        vital_signs: Severity::Error,
+        limits,
+    };
     validate_in(&world, resource, given)
 }
 

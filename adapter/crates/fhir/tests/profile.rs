@@ -1,57 +1,21 @@
-//! Profiles: our own cases for each kind of rule, and the reference validator's verdicts.
+//! Profiles: our own cases for each kind of rule, and the examples of packages.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
+mod cases;
 mod loaded;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use lumbar_fhir::format::xml;
+use cases::{exceptions, print, read, sorted};
+use loaded::{Loaded, R4};
 use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 use lumbar_testkit::{fixtures, shared};
 use proptest::prelude::*;
-
-use loaded::{Loaded, R4};
-
-fn read(path: &Path) -> Result<Json, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    if path.extension().is_some_and(|extension| extension == "xml") {
-        return xml::parse(&R4, &bytes).map_err(|error| format!("{}: {error}", path.display()));
-    }
-    Json::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn print(issues: &[Issue]) -> String {
-    let line = |issue: &Issue| {
-        let expression = issue.expression.as_deref().unwrap_or("-");
-        let (severity, code) = (issue.severity.code(), issue.code.code());
-        let rule = issue.rule.as_deref().map(|rule| format!(" ({rule})")).unwrap_or_default();
-        format!("{severity} {code} {expression}: {}{rule}\n", issue.text)
-    };
-    issues.iter().map(line).collect()
-}
-
-/// The rows of `exceptions.tsv` for a suite: what it says differently from us, and why.
-fn exceptions(suite: &str) -> BTreeMap<String, String> {
-    let table = fs::read_to_string(fixtures().join("validator/exceptions.tsv")).unwrap();
-    let rows = table.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split('\t');
-        let (of, case, reason) = (fields.next()?, fields.next()?, fields.next()?);
-        (of == suite).then(|| (case.to_string(), reason.to_string()))
-    });
-    rows.collect()
-}
-
-fn sorted(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.sort();
-    found
-}
 
 /// Each folder is a case: `profile.json` and other artefacts, `ok*.json` without errors and
 /// `bad*.json` with the issues of the file beside it.
@@ -100,68 +64,6 @@ fn rules_are_kept_and_broken_as_expected() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-/// The verdicts on a case as it stands, and with the profile that it is about.
-#[test]
-fn verdicts_are_those_of_the_reference_validator() {
-    let Some(shared) = shared() else { return };
-    let folder = shared.join("conformance/validator-cases");
-    let cases = read(&folder.join("cases.json")).unwrap();
-    let only = std::env::var("CASE").ok();
-    let mut different = BTreeSet::new();
-    let (mut checks, mut accepts) = (0, 0);
-    for case in cases.list("cases") {
-        let text = |path: &[&str]| case.str_at(path);
-        let (Some(id), Some(file)) = (text(&["id"]), text(&["input", "json"])) else { continue };
-        if only.as_deref().is_some_and(|only| only != id) {
-            continue;
-        }
-        let mut loaded = Loaded::r4();
-        let mut load = |files: &[Json]| {
-            for file in files {
-                let name = file.str_at(&["json"]).or_else(|| file.str_at(&["file"]));
-                if let Some(Ok(json)) = name.map(|name| read(&folder.join(name))) {
-                    loaded.add(&json);
-                }
-            }
-        };
-        load(case.list("supporting"));
-        let profile = case.get("profile");
-        if let Some(profile) = profile {
-            load(profile.list("supporting"));
-            load(profile.list("definition"));
-        }
-        for (name, given) in
-            [("base", None), ("profile", profile.and_then(|profile| profile.str_at(&["url"])))]
-        {
-            let graded = case.str_at(&["expect", name, "grade"]) == Some("A");
-            let expected = case.at(&["expect", name, "valid"]).and_then(Json::as_bool);
-            let (Some(expected), true) = (expected, graded) else { continue };
-            let given: Vec<&str> = given.into_iter().collect();
-            let issues = read(&folder.join(file)).map(|json| loaded.issues(&json, &given));
-            let is_valid = issues.as_ref().is_ok_and(|issues| !issues.iter().any(Issue::is_error));
-            checks += 1;
-            if only.is_some() {
-                println!("{id} {name}: {is_valid}\n{}", print(&issues.unwrap_or_default()));
-            }
-            if is_valid != expected {
-                accepts += usize::from(is_valid);
-                different.insert(match name {
-                    "base" => id.to_string(),
-                    _ => format!("{id}#profile"),
-                });
-            }
-        }
-    }
-    println!("{checks} checks, {} differ, {accepts} accepted in error", different.len());
-    let listed: BTreeSet<String> = exceptions("validator-cases").into_keys().collect();
-    let new: Vec<&String> = different.difference(&listed).collect();
-    let mended: Vec<&String> = listed.difference(&different).collect();
-    if only.is_none() {
-        assert!(new.is_empty(), "not as expected and not in exceptions.tsv: {new:#?}");
-        assert!(mended.is_empty(), "as expected now, take out of exceptions.tsv: {mended:#?}");
-    }
 }
 
 /// All JSON files below a folder.

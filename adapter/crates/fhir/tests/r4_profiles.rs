@@ -36,6 +36,9 @@ fn the_definitions_are_what_the_bundles_say() {
     let differs = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
     assert_eq!(differs, None, "run the example r4_profiles");
     assert_eq!(kept.len(), made.len(), "run the example r4_profiles");
+    let table = lumbar_testkit::root().join("profiles/r4/vital-signs.tsv");
+    let table = fs::read_to_string(table).unwrap();
+    assert_eq!(table, generator::vital_signs(&made).unwrap(), "run the example r4_profiles");
 }
 
 #[test]

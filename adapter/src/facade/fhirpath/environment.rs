@@ -11,7 +11,7 @@ use lumbar_fhir::validate::{Found, Limits, Missing, Need};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::answer::parts;
-use crate::facade::validation::Known;
+use crate::facade::validation::{Asked, Known};
 
 /// Most questions whether something conforms to a profile.
 const MAX_CONFORMS: usize = 100;
@@ -125,12 +125,13 @@ impl<'k> Environment<'k> for Around<'k> {
             return None;
         }
         let profiles = [profile.to_owned()];
+        let asked = Asked::of(&profiles);
         // All of them together may take what one validation may.
         let all = Limits::default();
         let share = MAX_CONFORMS as u64;
         let limits = Limits { steps: all.steps / share, work: all.work / share, ..all };
         let (issues, needs) =
-            self.known.look(self.definitions, self.found, json, &profiles, limits, self.now);
+            self.known.look(self.definitions, self.found, json, asked, limits, self.now);
         if issues.iter().any(|issue| issue.code == IssueType::TooCostly) {
             self.conforms.set(usize::MAX);
             return None;

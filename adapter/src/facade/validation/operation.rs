@@ -8,7 +8,7 @@ use lumbar_fhir::rest::is_id;
 use lumbar_fhir::terminology::Input;
 use lumbar_fhir::{Issue, IssueType, Json};
 
-use super::Known;
+use super::{Asked, Known};
 use crate::facade::operation::Call;
 use crate::facade::{Error, Facade, Reply, Unit, shape};
 
@@ -75,7 +75,8 @@ impl Facade {
     ) -> Result<Vec<Issue>, Error> {
         let of = resource.str_at(&["resourceType"]).unwrap_or_default();
         let mut unit = Unit::new(self);
-        let (mut issues, known) = self.issues_and_known(&mut unit, resource, profiles).await?;
+        let (mut issues, known) =
+            self.issues_and_known(&mut unit, resource, Asked::of(profiles)).await?;
         self.all_known(of, profiles, &known)?;
         if mode == Some(Mode::Update) {
             issues.extend(other_id(resource, of, id));

@@ -13,7 +13,7 @@ use lumbar_fhir::questionnaire::Form;
 use lumbar_fhir::snapshot;
 use lumbar_fhir::terminology::Library;
 use lumbar_fhir::validate::{Found, Limits, Missing, World, validate, validate_in};
-use lumbar_fhir::{Issue, Json};
+use lumbar_fhir::{Issue, Json, Severity};
 
 static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
 static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::r4);
@@ -187,6 +187,7 @@ fn looked_at(
         resources,
         missing: &missing,
         now: Some(NOW),
+        vital_signs: Severity::Error,
         limits,
     };
     let issues = validate_in(&world, resource, given);

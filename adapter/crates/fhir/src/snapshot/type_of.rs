@@ -2,13 +2,16 @@
 //! <https://hl7.org/fhir/R4/structuredefinition.html>.
 
 use super::{CORE, FHIR_TYPE, element};
-use crate::definitions::{Definitions, Element, ElementType, Invariant, Kind, System, Type};
+use crate::definitions::{
+    Definitions, Element, ElementType, Invariant, Kind, LANGUAGES, System, Type,
+};
 use crate::{Json, Object, json};
 
 /// The version of the standard.
 const VERSION: &str = "4.0.1";
 /// What FHIRPath's own types are called in a definition.
 const FHIRPATH: &str = "http://hl7.org/fhirpath/System.";
+const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
 const REGEX: &str = "http://hl7.org/fhir/StructureDefinition/regex";
 
 /// The StructureDefinition of an R4 type with its snapshot, made from the tables: no prose, no
@@ -122,6 +125,11 @@ fn definition_of(definitions: &Definitions, kind: &Type, element: &Element, path
     out.set("isSummary", element.is_summary);
     if let Some(binding) = &element.binding {
         let mut value = json!({"strength": (binding.strength)});
+        let [common, all] = LANGUAGES;
+        if binding.value_set == common {
+            let max = json!({"url": (MAX_VALUE_SET), "valueCanonical": all});
+            value.set("extension", json!([max]));
+        }
         if !binding.value_set.is_empty() {
             value.set("valueSet", binding.value_set);
         }

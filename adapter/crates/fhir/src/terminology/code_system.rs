@@ -67,7 +67,8 @@ impl CodeSystem {
         let mut system = CodeSystem::empty(&url, resource.str_at(&["version"]));
         system.name = text("title").or_else(|| text("name")).unwrap_or(url);
         system.is_complete = resource.str_at(&["content"]) == Some("complete");
-        system.is_supplement = resource.str_at(&["content"]) == Some("supplement");
+        system.is_supplement = resource.str_at(&["content"]) == Some("supplement")
+            || resource.get("supplements").is_some();
         system.case_sensitive =
             resource.get("caseSensitive").and_then(Json::as_bool) != Some(false);
         for property in resource.list("property") {
@@ -201,13 +202,19 @@ impl CodeSystem {
     }
 
     /// A code as it is compared.
-    pub(super) fn key(&self, code: &str) -> CompactString {
+    pub(crate) fn key(&self, code: &str) -> CompactString {
         if self.case_sensitive { code.into() } else { code.to_lowercase().into() }
     }
 
-    /// The place of a code.
+    /// The place of a code. One that is only a form, as `NNxxx` of HL7's identifier types with a
+    /// country for `xxx`, is that of all codes of the form.
     pub fn find(&self, code: &str) -> Option<u32> {
-        self.places.get(&self.key(code)).copied()
+        let place = |code: &str| self.places.get(&self.key(code)).copied();
+        place(code).or_else(|| {
+            let (stem, country) = code.split_at_checked(2)?;
+            let is_country = country.len() == 3 && country.bytes().all(|b| b.is_ascii_uppercase());
+            if is_country && stem == "NN" { place("NNxxx") } else { None }
+        })
     }
 
     /// The concept of a code.
@@ -312,6 +319,26 @@ mod tests {
         assert_eq!(system.related("a", false).unwrap(), ["b"]);
         assert_eq!(system.related("c", true).unwrap(), [] as [&str; 0]);
         assert_eq!(system.related("d", true), None);
+    }
+
+    #[test]
+    fn a_national_number_has_a_country() {
+        let types = crate::terminology::Library::r4();
+        let url = "http://terminology.hl7.org/CodeSystem/v2-0203";
+        let types = types.system(url, None).here().unwrap();
+        assert_eq!(types.get("NNGBR").unwrap().code, "NNxxx");
+        assert!(types.get("NNG").is_none() && types.get("NNgbr").is_none());
+        assert!(types.get("XXGBR").is_none() && types.get("NHGBR").is_none());
+    }
+
+    #[test]
+    fn what_supplements_another_is_a_supplement_whatever_its_content() {
+        let system = CodeSystem::read(&json!({
+            "resourceType": "CodeSystem", "url": "http://x.test/c", "content": "complete",
+            "supplements": "http://x.test/base", "concept": [{"code": "a"}]
+        }))
+        .unwrap();
+        assert!(system.is_supplement);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::coding::Terms;
 use super::element::Member;
 use super::nearest::nearest;
 use super::{Place, Validator};
+use crate::definitions::LANGUAGES;
 use crate::terminology::{Find, Membership, form, split};
 use crate::{Issue, IssueType, Json, Severity};
 
@@ -16,10 +17,6 @@ use crate::{Issue, IssueType, Json, Severity};
 const MAX_NAMED: usize = 12;
 /// Most codes among which the nearest is looked for.
 const MAX_COMPARED: usize = 5_000;
-
-/// The set of common languages, which R4 prefers, and that of all, beyond which it lets none.
-const LANGUAGES: [&str; 2] =
-    ["http://hl7.org/fhir/ValueSet/languages", "http://hl7.org/fhir/ValueSet/all-languages"];
 
 /// A binding of an element.
 #[derive(Clone, Copy, Debug)]

@@ -229,7 +229,9 @@ fn concept_findings(
     display: Option<&str>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if concept.code != code {
+    // Or the code is one of a form, which has no display of its own.
+    let is_itself = system.key(&concept.code) == system.key(code);
+    if is_itself && concept.code != code {
         let text = format!("The code differs in case only; it is written {}.", concept.code);
         findings.push(("code", with(Issue::information(IssueType::CodeInvalid, text), code)));
     }
@@ -242,6 +244,7 @@ fn concept_findings(
         findings.push(("code", Issue::warning(IssueType::BusinessRule, text)));
     }
     if let Some((given, right)) = display.zip(concept.display.as_deref())
+        && is_itself
         && !is_display(concept, given)
     {
         let text = format!("The display of {} in {} is \"{right}\".", concept.code, system.url);

@@ -43,8 +43,10 @@ impl<'a> Entries<'a> {
         let found = match reference::has_scheme(plain) {
             true => self.by_url.get(plain),
             false => self.entries.get(from).and_then(|entry| {
-                let base = target::base_of(entry.str_at(&["fullUrl"])?, entry.get("resource")?)?;
-                self.by_url.get(format!("{base}{plain}").as_str())
+                let base = target::base_of(entry.str_at(&["fullUrl"])?, entry.get("resource")?);
+                let whole = base.map(|base| format!("{base}{plain}"));
+                // That a `fullUrl` is relative itself is told there.
+                self.by_url.get(whole.as_deref().unwrap_or(plain))
             }),
         };
         let is_version = |index: &usize| {

@@ -51,6 +51,9 @@ impl<'a> Validator<'a> {
             if name == "resourceType" && kind.kind == Kind::Resource {
                 continue;
             }
+            if name == "id" && kind.kind != Kind::Resource {
+                self.own_id(kind, value, place);
+            }
             let plain = name.strip_prefix('_').unwrap_or(name);
             let is_sibling = plain.len() < name.len();
             let member = self.member(kind, plain);
@@ -273,8 +276,30 @@ impl<'a> Validator<'a> {
             return self.report(at, IssueType::Structure, text);
         };
         self.object(member.content, sibling, at, scope);
-        if !has_value && object.get("id").is_some() && object.len() == 1 {
+        if has_value {
+            return;
+        }
+        if object.get("id").is_some() && object.len() == 1 {
             self.push(at, broken("ele-1"));
+        }
+        // An extension says why there is no code, and is none.
+        let is_required = member.element.binding.is_some_and(|of| of.strength == "required");
+        if is_required && member.content.name == "code" {
+            let text = format!("{} needs a code; an extension is none.", member.element.path);
+            self.report(at, IssueType::CodeInvalid, text);
+        }
+    }
+
+    /// The id of an element is its own within the resource:
+    /// <https://hl7.org/fhir/R4/element.html#id>. The definitions of elements have theirs twice, in
+    /// the snapshot and in the differential.
+    fn own_id(&mut self, kind: &Type, value: &'a Json, place: &Place) {
+        let Some(id) = value.as_str().filter(|_| kind.name != "ElementDefinition") else { return };
+        if !self.ids.insert(id) {
+            let text = "Another element of the resource has this id; give each its own.";
+            let issue = crate::Issue::error(IssueType::BusinessRule, text);
+            let issue = if id.len() <= 256 { issue.value(id) } else { issue };
+            self.push(&place.child("id"), issue);
         }
     }
 

@@ -3,7 +3,10 @@
 //! Terminology, profiles and resources are those of the validation. What they do not know leaves
 //! an invariant undecided, which is told and never guessed.
 
+use std::cell::RefCell;
+
 use super::item::Item;
+use super::profile::shown;
 use super::{Need, Place, Scope, Validator};
 use crate::Json;
 use crate::definitions::Kind;
@@ -11,13 +14,13 @@ use crate::path::{Context, Environment, Expression, PathError, Target, Value};
 use crate::profile::short;
 
 /// The outcome of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Truth {
     /// It holds, or comes to nothing.
     Holds,
     Fails,
-    /// It did not come to true, and rests on what is not known here.
-    Undecided,
+    /// It did not come to true, and rests on this, which is not known here.
+    Undecided(String),
 }
 
 /// A validation and where it stands.
@@ -26,6 +29,14 @@ struct Around<'v, 'a> {
     scope: Scope<'a>,
     /// Elements above the value.
     depth: usize,
+    /// What was asked for first of that which is not known.
+    lacking: RefCell<Option<String>>,
+}
+
+impl Around<'_, '_> {
+    fn lack(&self, what: impl FnOnce() -> String) {
+        self.lacking.borrow_mut().get_or_insert_with(what);
+    }
 }
 
 impl<'a> Validator<'a> {
@@ -40,12 +51,18 @@ impl<'a> Validator<'a> {
     where
         'a: 'v,
     {
-        let around = Around { validator: self, scope, depth };
+        let around = Around { validator: self, scope, depth, lacking: RefCell::default() };
         let context = self.context(&around, scope);
         let holds = expression.holds(&self.tally, &context, &[focus]);
         let is_undecided = self.tally.take_undecided();
         Ok(match holds? {
-            None | Some(false) if is_undecided => Truth::Undecided,
+            None | Some(false) if is_undecided => {
+                let has_now = self.world.is_some_and(|world| world.now.is_some());
+                Truth::Undecided(around.lacking.take().unwrap_or_else(|| match has_now {
+                    true => "what stands outside of the resource".to_owned(),
+                    false => "the present time".to_owned(),
+                }))
+            }
             Some(false) => Truth::Fails,
             _ => Truth::Holds,
         })
@@ -62,7 +79,7 @@ impl<'a> Validator<'a> {
     where
         'a: 'v,
     {
-        let around = Around { validator: self, scope, depth: 0 };
+        let around = Around { validator: self, scope, depth: 0, lacking: RefCell::default() };
         let context = self.context(&around, scope);
         let focus = [Value::node(scope.resource)];
         let found = expression.evaluate_within(&self.tally, &context, &focus);
@@ -92,6 +109,7 @@ impl<'c> Environment<'c> for Around<'c, 'c> {
             Some(None) => Target::Absent,
             None => {
                 world.missing.note(Need::Resource(reference.to_owned()));
+                self.lack(|| "the target of a reference".to_owned());
                 Target::Unknown
             }
         }
@@ -110,7 +128,11 @@ impl<'c> Environment<'c> for Around<'c, 'c> {
             "System.String" => "string",
             name => name,
         };
-        self.validator.terms.is_member(value_set, of_type, json)
+        let is_member = self.validator.terms.is_member(value_set, of_type, json);
+        if is_member.is_none() {
+            self.lack(|| format!("the content of the value set {}", shown(value_set)));
+        }
+        is_member
     }
 
     fn conforms_to(&self, value: &Value<'c>, profile: &str) -> Option<bool> {
@@ -120,11 +142,12 @@ impl<'c> Environment<'c> for Around<'c, 'c> {
         let name = json.str_at(&["resourceType"]).unwrap_or_else(|| value.type_name());
         let kind = validator.definitions.type_of(name)?;
         let Some(profile) = world.profiles.find(profile) else {
-            let of = short(profile)?;
-            return validator
-                .definitions
-                .type_of(of)
-                .map(|of| validator.definitions.derives(kind, of.name));
+            let of = short(profile).and_then(|of| validator.definitions.type_of(of));
+            if of.is_none() {
+                world.missing.note(Need::Profile(profile.to_owned()));
+                self.lack(|| format!("the profile {}", shown(profile)));
+            }
+            return of.map(|of| validator.definitions.derives(kind, of.name));
         };
         if validator.applied.len() >= world.limits.profiles {
             return None;

@@ -55,6 +55,7 @@ impl<'a> Validator<'a> {
                 }
             }
         }
+        self.vital_sign(item, claimed, place, scope);
         if place.depth > 0 {
             return;
         }
@@ -92,7 +93,7 @@ impl<'a> Validator<'a> {
     }
 
     /// The issues of a check that may fail; they are not told yet.
-    fn tried(&mut self, check: impl FnOnce(&mut Self)) -> Vec<Issue> {
+    pub(super) fn tried(&mut self, check: impl FnOnce(&mut Self)) -> Vec<Issue> {
         let outer = std::mem::take(&mut self.issues);
         let was_full = std::mem::replace(&mut self.is_full, false);
         check(self);
@@ -482,10 +483,10 @@ impl<'a> Validator<'a> {
                 let severity = if is_error { Severity::Error } else { Severity::Warning };
                 Some(Issue::error(IssueType::Invariant, told()).severity(severity))
             }
-            Ok(Truth::Undecided) => {
+            Ok(Truth::Undecided(lacking)) => {
                 let text = format!(
-                    "Whether rule {key} holds could not be decided, as it rests on what is not \
-                     known here."
+                    "Whether rule {key} holds could not be decided, as it rests on {lacking}, \
+                     which is not known here."
                 );
                 Some(Issue::information(IssueType::Incomplete, text))
             }

@@ -27,7 +27,17 @@ impl<'a> Validator<'a> {
                     is_at_hand = true;
                     found = json.str_at(&["resourceType"]);
                 }
-                Target::Type(name) => found = Some(name),
+                Target::Type(name) => {
+                    if let Some(other) = self.other_of_uuid(reference, name) {
+                        let text = format!(
+                            "The id is the UUID of an entry of the Bundle, which is of type {}, not \
+                             {name}; refer to the right one, by urn:uuid: and its UUID.",
+                            shown(other)
+                        );
+                        return self.report(&at.child("reference"), IssueType::Value, text);
+                    }
+                    found = Some(name);
+                }
                 Target::Unknown => {}
                 Target::NotContained => {
                     return self.push(at, broken("ref-1"));
@@ -66,6 +76,15 @@ impl<'a> Validator<'a> {
             let severity = if is_at_hand { Severity::Error } else { Severity::Warning };
             self.push(at, Issue::error(IssueType::Value, text).severity(severity));
         }
+    }
+
+    /// The type of the entry whose UUID a relative reference has for the id of another type. The
+    /// rules of Bundles resolve no such reference, and a UUID means one resource only.
+    fn other_of_uuid(&self, text: &str, name: &str) -> Option<&'a str> {
+        const LENGTH: usize = "5d9588d8-3cd6-4b32-8fb7-ad13694e069d".len();
+        let (_, id) = text.split_once('/').filter(|(_, id)| id.len() == LENGTH)?;
+        let entry = self.entries.get(format!("urn:uuid:{id}").as_str())?;
+        entry.str_at(&["resourceType"]).filter(|other| *other != name)
     }
 
     fn target(&self, text: &'a str, scope: Scope<'a>) -> Target<'a> {

@@ -72,9 +72,10 @@ impl<'a> Validator<'a> {
                 if is_doubtful {
                     doubts += 1;
                     let text = format!(
-                        "Whether this is one of the slices {} could not be decided, so it was not \
-                         checked against them.",
-                        names(rules)
+                        "Whether this is one of the slices {} could not be decided, as it rests \
+                         on {}, which is not known here; so it was not checked against them.",
+                        names(rules),
+                        rests_on(rules)
                     );
                     let issue = Issue::information(IssueType::Informational, text);
                     self.broken(on, &rules.id, &at, issue);
@@ -336,6 +337,23 @@ impl<'a> Validator<'a> {
             Test::Undecided => None,
         }
     }
+}
+
+/// What may be lacking where it cannot be told to which slice a value belongs.
+fn rests_on(rules: &Rules) -> String {
+    let lacking = |matcher: &Matcher| match &matcher.test {
+        _ if matcher.steps.iter().any(|step| matches!(step, Step::Resolve)) => {
+            Some("the target of a reference".to_owned())
+        }
+        Test::Binding(binding) => {
+            Some(format!("the content of the value set {}", binding.value_set))
+        }
+        Test::Profiles(profiles) => Some(format!("the profile {}", profiles.join(" or "))),
+        Test::Undecided => Some("a discriminator of the profile".to_owned()),
+        _ => None,
+    };
+    let mut matchers = rules.slices.iter().flat_map(|slice| &slice.matchers);
+    matchers.find_map(lacking).unwrap_or_else(|| "what stands outside of the resource".to_owned())
 }
 
 fn names(rules: &Rules) -> String {

@@ -64,8 +64,10 @@ impl<'a> Validator<'a> {
             true => self.entries.get_key_value(plain),
             // A relative reference continues the `fullUrl` of the entry in which it stands.
             false => {
-                let base = base_of(scope.full_url?, scope.container)?;
-                self.entries.get_key_value(format!("{base}{plain}").as_str())
+                let base = base_of(scope.full_url?, scope.container);
+                let whole = base.map(|base| format!("{base}{plain}"));
+                // That a `fullUrl` is relative itself is told there.
+                self.entries.get_key_value(whole.as_deref().unwrap_or(plain))
             }
         };
         let (full_url, json) = found?;

@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::MAX_ISSUES;
-use crate::Json;
 use crate::definitions::Definitions;
 use crate::format::json::MAX_DEPTH;
 use crate::profile::Profiles;
 use crate::questionnaire::Form;
 use crate::terminology::{self, Library};
+use crate::{Json, Severity};
 
 /// All that validation draws on.
 #[derive(Clone, Copy)]
@@ -31,6 +31,9 @@ pub struct World<'a> {
     /// The moment of the validation, a dateTime with zone. Without it rules that ask for the time
     /// are told to be undecided.
     pub now: Option<&'a str>,
+    /// How grave it is at most that an Observation breaks the profile of its vital sign and does
+    /// not claim to keep it; by R4 an error.
+    pub vital_signs: Severity,
     /// How much may be done.
     pub limits: Limits,
 }

@@ -1,4 +1,4 @@
-//! What is known besides R4, for tests of profiles.
+//! What the tests of profiles validate with: R4, and what a case brings.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,7 +6,7 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::terminology::Library;
 use lumbar_fhir::validate::{Found, Limits, Missing, World, validate_in};
-use lumbar_fhir::{Issue, Json};
+use lumbar_fhir::{Issue, Json, Severity};
 
 /// The types of R4.
 pub static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
@@ -76,6 +76,7 @@ impl Loaded {
             resources: &self.resources,
             missing: &missing,
             now: Some(NOW),
+            vital_signs: Severity::Error,
             limits,
         };
         validate_in(&world, resource, profiles)

@@ -14,7 +14,7 @@ use lumbar_fhir::profile::Profiles;
 use lumbar_fhir::questionnaire::{self, Form};
 use lumbar_fhir::terminology::{Canonical, Library, ValueSet};
 use lumbar_fhir::validate::{Found, Limits, Missing, Need, World, validate};
-use lumbar_fhir::{Issue, Json, json};
+use lumbar_fhir::{Issue, Json, Severity, json};
 use lumbar_testkit::{Case, check, fixtures, root, shared};
 
 static R4: LazyLock<Definitions> = LazyLock::new(Definitions::r4);
@@ -37,6 +37,7 @@ impl Given {
             resources: &self.resources,
             missing: &self.missing,
             now: None,
+            vital_signs: Severity::Error,
             limits: Limits::default(),
         }
     }
