@@ -27,6 +27,7 @@ mod terminology;
 mod unit;
 mod update;
 pub mod validation;
+mod work;
 
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -199,6 +200,7 @@ pub struct Facade {
     terminology: terminology::Cache,
     terminology_server: Option<TerminologyServer>,
     validation: validation::Cache,
+    work: work::Work,
 }
 
 impl Facade {
@@ -232,6 +234,7 @@ impl Facade {
             terminology: terminology::Cache::default(),
             terminology_server: None,
             validation,
+            work: work::Work::default(),
         }
     }
 

@@ -6,6 +6,8 @@ mod batch;
 mod links;
 mod transaction;
 
+use std::time::{Duration, Instant};
+
 use lumbar_fhir::datetime::{DateTime, instant};
 use lumbar_fhir::issue::operation_outcome;
 use lumbar_fhir::rest::{self, Interaction, Method, Request};
@@ -165,16 +167,33 @@ impl Facade {
     }
 }
 
-/// How many bytes the answers of a Bundle's entries may have together. They are counted when they
-/// are there, so the last one may reach beyond.
+/// Longest time for the entries of one Bundle: what 10,000 slow writes take, and much less than
+/// 10,000 operations could.
+const MAX_TIME: Duration = Duration::from_secs(300);
+
+/// How many bytes the answers of a Bundle's entries may have together, and until when they are
+/// made. They are counted when they are there, so the last one may reach beyond.
 struct Room {
     most: usize,
     left: usize,
+    until: Instant,
 }
 
 impl Room {
     fn new(most: usize) -> Room {
-        Room { most, left: most }
+        Room { most, left: most, until: Instant::now() + MAX_TIME }
+    }
+
+    /// Refuses an entry for which there is no time left.
+    fn in_time(&self) -> Result<(), Error> {
+        if Instant::now() < self.until {
+            return Ok(());
+        }
+        let text = format!(
+            "The entries before this one took {} seconds, the limit; send this entry by itself.",
+            MAX_TIME.as_secs()
+        );
+        Err(Error::Unparseable(vec![Issue::error(IssueType::TooCostly, text)]))
     }
 
     fn is_full(&self) -> bool {
@@ -300,4 +319,20 @@ fn status_line(status: u16) -> String {
         _ => return status.to_string(),
     };
     format!("{status} {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_comes_too_late_is_told_so() {
+        let room = Room::new(1);
+        assert!(room.in_time().is_ok());
+        let late = Room { until: Instant::now(), ..room };
+        let error = late.in_time().unwrap_err();
+        assert_eq!(error.status(), 400);
+        let issues = error.issues();
+        assert!(issues.iter().any(|issue| issue.code == IssueType::TooCostly), "{issues:?}");
+    }
 }

@@ -70,14 +70,11 @@ impl Facade {
             let (question, definitions) = (question.clone(), definitions.clone());
             let (known, referred) = (world.known.clone(), world.referred.clone());
             // It may take as long as a second, which other requests need not wait for.
-            let evaluated = tokio::task::spawn_blocking(move || {
+            let evaluate = move || {
                 let found = referred.as_ref().unwrap_or(&known.resources);
                 question.answer(&definitions, &known, found)
-            });
-            let (answer, needs) = evaluated.await.map_err(|error| {
-                tracing::error!(%error, "an evaluation broke off");
-                Error::Internal
-            })?;
+            };
+            let (answer, needs) = self.work.run(evaluate).await?;
             if self.fetch_needs(&mut world, &mut unit, needs).await? {
                 continue;
             }

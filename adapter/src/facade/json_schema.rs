@@ -51,18 +51,22 @@ impl Facade {
             needed = base.filter(|base| core_type(base).is_none()).map(str::to_owned);
         }
         let known = self.keep(&mut unit, world);
-        let sources = Sources {
-            definitions: &definitions,
-            profiles: &known.profiles,
-            terminology: &known.terminology,
+        let make = move || {
+            let sources = Sources {
+                definitions: &definitions,
+                profiles: &known.profiles,
+                terminology: &known.terminology,
+            };
+            let made = match (known.profiles.find(&canonical), core_type(&canonical)) {
+                (Some(profile), _) => of_profile(sources, profile),
+                (None, Some(name)) if definitions.type_of(name).is_some() => of_type(sources, name),
+                (None, _) => return None,
+            };
+            Some(made.map(|schema| schema.to_string()))
         };
-        let schema = match (known.profiles.find(&canonical), core_type(&canonical)) {
-            (Some(profile), _) => of_profile(sources, profile),
-            (None, Some(name)) if definitions.type_of(name).is_some() => of_type(sources, name),
-            (None, _) => {
-                let text = "No StructureDefinition of that canonical is known here; store it, or start the service with --profiles.";
-                return Err(Error::NotFound(Issue::error(IssueType::NotFound, text)));
-            }
+        let Some(schema) = self.work.run(make).await? else {
+            let text = "No StructureDefinition of that canonical is known here; store it, or start the service with --profiles.";
+            return Err(Error::NotFound(Issue::error(IssueType::NotFound, text)));
         };
         let schema = schema.map_err(|error| {
             let code = match error {
@@ -75,7 +79,7 @@ impl Facade {
         Ok(Reply::of(&json!({
             "resourceType": "Binary",
             "contentType": (MEDIA_TYPE),
-            "data": (STANDARD.encode(schema.to_string()))
+            "data": (STANDARD.encode(schema))
         })))
     }
 }

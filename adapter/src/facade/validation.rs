@@ -35,6 +35,10 @@ use crate::rules::Rules;
 const MAX_ROUNDS: usize = 8;
 /// Most things that are fetched for one resource.
 const MAX_FETCHED: usize = 200;
+/// Most values that the profiles have, with all their elements, that are fetched for one resource.
+const MAX_VALUES: usize = 300_000;
+/// Longest canonical or reference that is looked up, in bytes.
+const MAX_URL: usize = 2_048;
 /// Most versions of one artefact that are compared.
 const MAX_VERSIONS: usize = 50;
 /// How long, in microseconds, what was found counts.
@@ -222,6 +226,8 @@ pub(super) struct World {
     pub(super) referred: Option<Found>,
     asked: HashSet<Need>,
     rounds: usize,
+    /// The values of the profiles that were fetched.
+    values: usize,
     /// Whether not all that is needed was fetched.
     is_short: bool,
     has_learned: bool,
@@ -238,7 +244,7 @@ impl World {
     /// That not all was looked at, if so.
     pub(super) fn incomplete(&self) -> Option<Issue> {
         let text = format!(
-            "More than {MAX_FETCHED} definitions and resources, or chains of more than {MAX_ROUNDS}, would have to be looked up; what depends on the rest was not checked."
+            "More than {MAX_FETCHED} definitions and resources, very large ones, or chains of more than {MAX_ROUNDS}, would have to be looked up; what depends on the rest was not checked."
         );
         self.is_short.then(|| Issue::warning(IssueType::TooCostly, text))
     }
@@ -317,6 +323,7 @@ impl Facade {
             referred: None,
             asked: HashSet::new(),
             rounds: 0,
+            values: 0,
             is_short: false,
             has_learned: false,
             forgotten,
@@ -336,10 +343,11 @@ impl Facade {
     ) -> Result<bool, Error> {
         let mut has_fetched = false;
         for need in needs {
-            if world.asked.contains(&need) || world.known.is_absent(&need) {
+            if world.asked.contains(&need) || world.known.is_absent(&need) || is_too_long(&need) {
                 continue;
             }
-            if world.asked.len() == MAX_FETCHED || world.rounds == MAX_ROUNDS {
+            let is_full = world.asked.len() == MAX_FETCHED || world.values > MAX_VALUES;
+            if is_full || world.rounds == MAX_ROUNDS {
                 world.is_short = true;
                 break;
             }
@@ -369,7 +377,10 @@ impl Facade {
                     }
                 }
             } else {
-                self.learn(unit, known, need).await?;
+                let values = self.learn(unit, known, need).await?;
+                // What is large is kept as if it were several.
+                known.size += values / 1_000;
+                world.values += values;
             }
         }
         world.rounds += 1;
@@ -379,11 +390,7 @@ impl Facade {
     /// Reads a Questionnaire beside the threads that answer requests.
     async fn form(&self, questionnaire: Json) -> Result<Arc<Form>, Error> {
         let definitions = self.definitions();
-        let read = move || Arc::new(Form::read(&definitions, &questionnaire).0);
-        tokio::task::spawn_blocking(read).await.map_err(|error| {
-            tracing::error!(%error, "the reading of a Questionnaire broke off");
-            Error::Internal
-        })
+        self.work.run(move || Arc::new(Form::read(&definitions, &questionnaire).0)).await
     }
 
     /// Keeps what was learned for the next; what rests on something that is not stored yet, for the
@@ -431,23 +438,28 @@ impl Facade {
         let (definitions, known) = (definitions.clone(), world.known.clone());
         let (referred, now) = (world.referred.clone(), world.now);
         let (profiles, vital_signs) = (asked.profiles.to_vec(), asked.vital_signs);
-        let looked = tokio::task::spawn_blocking(move || {
+        let look = move || {
             let resources = referred.as_ref().unwrap_or(&known.resources);
             let asked = Asked { profiles: &profiles, vital_signs };
             known.look(&definitions, resources, &resource, asked, Limits::default(), now)
-        });
-        looked.await.map_err(|error| {
-            tracing::error!(%error, "a validation broke off");
-            Error::Internal
-        })
+        };
+        self.work.run(look).await
     }
 
-    /// Fetches one thing; that nobody has it is known afterwards, too.
-    async fn learn(&self, unit: &mut Unit<'_>, known: &mut Known, need: Need) -> Result<(), Error> {
+    /// Fetches one thing; that nobody has it is known afterwards, too. Returns how many values it
+    /// has, if it is a profile.
+    async fn learn(
+        &self,
+        unit: &mut Unit<'_>,
+        known: &mut Known,
+        need: Need,
+    ) -> Result<usize, Error> {
+        let mut left = usize::MAX;
         match need {
             Need::Profile(canonical) => {
                 match self.canonical(unit, "StructureDefinition", &canonical).await? {
                     Some(definition) => {
+                        exceeds(&definition, &mut left);
                         for issue in known.profiles.add(&definition) {
                             tracing::warn!(reason = issue.text, "a stored profile cannot be used");
                         }
@@ -462,7 +474,7 @@ impl Facade {
             }
             Need::Terminology(need) => {
                 if self.supply_own(unit, &mut known.terminology, &need).await? {
-                    return Ok(());
+                    return Ok(0);
                 }
                 match self.supply(&mut known.terminology, need.clone()).await {
                     // One that cannot be read, or be had now, is as good as none.
@@ -480,7 +492,7 @@ impl Facade {
             }
             Need::Resource(_) | Need::Questionnaire(_) => {}
         }
-        Ok(())
+        Ok(usize::MAX - left)
     }
 
     /// Supplies a code system or value set that the unit is about to write; whether it was one.
@@ -543,6 +555,19 @@ impl Facade {
         }
         Ok(latest)
     }
+}
+
+/// Whether something is asked for by a name that is longer than any url: nobody has it, and that is
+/// not worth remembering.
+fn is_too_long(need: &Need) -> bool {
+    let length = match need {
+        Need::Profile(name) | Need::Resource(name) | Need::Questionnaire(name) => name.len(),
+        Need::Terminology(
+            terminology::Need::CodeSystem(canonical) | terminology::Need::ValueSet(canonical),
+        ) => canonical.url.len() + canonical.version.as_ref().map_or(0, String::len),
+        Need::Terminology(_) => 0,
+    };
+    length > MAX_URL
 }
 
 /// Whether a tree has more values than are `left`.

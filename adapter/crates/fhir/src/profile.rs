@@ -11,7 +11,9 @@ mod extension;
 mod outline;
 pub(crate) mod rules;
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::definitions::Definitions;
@@ -26,6 +28,13 @@ pub(crate) const R4: &str = "http://hl7.org/fhir/StructureDefinition/";
 
 /// Longest chain of profiles that are made of each other.
 const MAX_CHAIN: usize = 32;
+
+/// Most elements that are read for one snapshot from the snapshots that it is made of, and from
+/// those that these are made of.
+const MAX_READ: usize = 100_000;
+
+/// Longest url of a StructureDefinition, in bytes.
+const MAX_URL: usize = 2_048;
 
 /// StructureDefinitions by canonical. A copy is cheap.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +55,8 @@ pub struct Profile {
     parsed: OnceLock<Option<Arc<Json>>>,
     outline: OnceLock<Option<Outline>>,
     compiled: OnceLock<Compiled>,
+    /// Set when it is too large to be used.
+    too_large: OnceLock<()>,
 }
 
 /// A definition as it came.
@@ -92,6 +103,10 @@ impl Profiles {
         let Some(url) = structure_definition.str_at(&["url"]) else {
             return vec![Issue::error(IssueType::Required, "A StructureDefinition needs a url.")];
         };
+        if url.len() > MAX_URL {
+            let text = format!("The url of a StructureDefinition has {MAX_URL} bytes at most.");
+            return vec![Issue::error(IssueType::TooLong, text)];
+        }
         let version = structure_definition.str_at(&["version"]).map(str::to_owned);
         let source = Source::Json(Arc::new(facts(structure_definition)));
         self.put(Profile::new(url.to_owned(), version, source));
@@ -159,7 +174,13 @@ impl Profile {
             parsed: OnceLock::new(),
             outline: OnceLock::new(),
             compiled: OnceLock::new(),
+            too_large: OnceLock::new(),
         }
+    }
+
+    /// Whether it is not checked because that would take too much.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.get().is_some()
     }
 
     fn is_made(&self) -> bool {
@@ -193,7 +214,8 @@ impl Profile {
 
     /// The definition with its snapshot, made if it came without; `None` if none can be made.
     pub fn snapshot(&self, profiles: &Profiles, definitions: &Definitions) -> Option<Arc<Json>> {
-        snapshot_of(self, profiles, definitions, &Chain { url: &self.url, above: None })
+        let making = Making::default();
+        snapshot_of(self, profiles, definitions, &Chain::new(&self.url, &making))
     }
 
     /// Why it, or a part of it, is not checked: no snapshot can be made, an expression cannot be
@@ -202,11 +224,15 @@ impl Profile {
         let warning = |rule: &str, text: String| {
             Issue::warning(IssueType::NotSupported, text).rule(format!("{}#{rule}", self.url))
         };
-        let chain = Chain { url: &self.url, above: None };
+        let making = Making::default();
+        let chain = Chain::new(&self.url, &making);
         if let Err(issues) = made(self, profiles, definitions, &chain) {
             return issues;
         }
         let Some(tree) = &self.compiled(profiles, definitions).tree else {
+            if self.is_too_large() {
+                return vec![too_costly(format!("{} is too large to be used.", self.url))];
+            }
             let text = "It is about no type of R4, so nothing is checked.".to_owned();
             return vec![warning("", text)];
         };
@@ -235,8 +261,14 @@ impl Profile {
     ) -> Option<&Outline> {
         // Not `get_or_init` around the work: two profiles may look at each other from two threads.
         if self.outline.get().is_none() {
-            let outline = self.snapshot(profiles, definitions).map(Outline::read);
-            self.outline.get_or_init(|| outline);
+            let making = Making::default();
+            let chain = Chain::new(&self.url, &making);
+            let made = made(self, profiles, definitions, &chain);
+            let is_too_costly = |issue: &Issue| issue.code == IssueType::TooCostly;
+            if made.as_ref().is_err_and(|issues| issues.iter().any(is_too_costly)) {
+                self.too_large.get_or_init(|| ());
+            }
+            self.outline.get_or_init(|| made.ok().map(Outline::read));
         }
         self.outline.get()?.as_ref()
     }
@@ -246,10 +278,17 @@ impl Profile {
         if self.compiled.get().is_none() {
             let outline = self.outline(profiles, definitions);
             let is_given = self.definition().is_some_and(|json| json.get("snapshot").is_some());
-            let compile =
-                |outline| compile::Compiler { profiles, definitions, outline, is_given }.compile();
+            let work = Cell::new(0);
+            let work = &work;
+            let compile = |outline| {
+                compile::Compiler { profiles, definitions, outline, is_given, work }.compile()
+            };
+            let tree = outline.and_then(compile);
+            if compile::is_spent(work) {
+                self.too_large.get_or_init(|| ());
+            }
             let compiled = Compiled {
-                tree: outline.and_then(compile),
+                tree,
                 extension: self.definition().and_then(|json| Extension::read(json, outline)),
             };
             return self.compiled.get_or_init(|| compiled);
@@ -262,6 +301,42 @@ impl Profile {
 struct Chain<'c> {
     url: &'c str,
     above: Option<&'c Chain<'c>>,
+    making: &'c Making,
+}
+
+/// What is shared while a snapshot is made, together with those that it is made of.
+#[derive(Default)]
+struct Making {
+    /// Elements that were read.
+    read: Cell<usize>,
+    /// How often a profile was left out because it is being made.
+    cuts: Cell<usize>,
+    /// Snapshots that were made, by the place of their profile; none from which one was left out.
+    made: RefCell<HashMap<*const Profile, Arc<Json>>>,
+}
+
+impl<'c> Chain<'c> {
+    fn new(url: &'c str, making: &'c Making) -> Chain<'c> {
+        Chain { url, above: None, making }
+    }
+}
+
+impl Making {
+    /// Counts the elements of a definition; false when no more may be read.
+    fn reads(&self, definition: &Json) -> bool {
+        let number = |name: &str| definition.get(name).map_or(0, |of| of.list("element").len());
+        let more = 1 + number("snapshot") + number("differential");
+        self.read.set(self.read.get().saturating_add(more));
+        !self.is_spent()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.read.get() > MAX_READ
+    }
+}
+
+fn too_costly(text: String) -> Issue {
+    Issue::error(IssueType::TooCostly, text)
 }
 
 /// A definition with its snapshot. A profile that is derived from itself has none.
@@ -274,7 +349,17 @@ fn snapshot_of(
     if let Some(outline) = profile.outline.get() {
         return outline.as_ref().map(|outline| outline.definition().clone());
     }
-    made(profile, profiles, definitions, chain).ok()
+    let making = chain.making;
+    let known = making.made.borrow().get(&ptr::from_ref(profile)).cloned();
+    if known.is_some() {
+        return known;
+    }
+    let cuts = making.cuts.get();
+    let found = made(profile, profiles, definitions, chain).ok()?;
+    if making.cuts.get() == cuts {
+        making.made.borrow_mut().insert(ptr::from_ref(profile), found.clone());
+    }
+    Some(found)
 }
 
 /// The same, or why there is none.
@@ -288,24 +373,40 @@ fn made(
         let text = format!("The definition {} cannot be read.", profile.url);
         return Err(vec![Issue::error(IssueType::Structure, text)]);
     };
-    if definition.get("snapshot").is_some() {
+    if let Some(snapshot) = definition.get("snapshot") {
+        if snapshot.list("element").len() > snapshot::MAX_ELEMENTS {
+            let most = snapshot::MAX_ELEMENTS;
+            let text = format!("the snapshot of {} has more than {most} elements", profile.url);
+            return Err(vec![too_costly(text)]);
+        }
         return Ok(definition.clone());
     }
+    let making = chain.making;
     let base_of = |canonical: &str| {
         if let Some(base) = profiles.find(canonical) {
             // A profile that is being made cannot be a part of what it is made of.
             let links = std::iter::successors(Some(chain), |link| link.above);
             let (length, is_open) = links
                 .fold((0, false), |(n, is_open), link| (n + 1, is_open || link.url == base.url));
-            if is_open || length > MAX_CHAIN {
+            if is_open || length > MAX_CHAIN || making.is_spent() {
+                making.cuts.set(making.cuts.get() + 1);
                 return None;
             }
-            let chain = Chain { url: &base.url, above: Some(chain) };
-            return snapshot_of(base, profiles, definitions, &chain);
+            let chain = Chain { url: &base.url, above: Some(chain), making };
+            let found = snapshot_of(base, profiles, definitions, &chain);
+            return found.filter(|found| making.reads(found));
         }
-        profiles.of_type(definitions, short(canonical)?)
+        profiles.of_type(definitions, short(canonical)?).filter(|found| making.reads(found))
     };
-    snapshot::generate(definition, &base_of).map(Arc::new)
+    let made = snapshot::generate(definition, &base_of);
+    if making.is_spent() {
+        let text = format!(
+            "the snapshot of {} is made of more than {MAX_READ} elements of others",
+            profile.url
+        );
+        return Err(vec![too_costly(text)]);
+    }
+    made.map(Arc::new)
 }
 
 /// What is written for people and takes most of the room.

@@ -27,8 +27,12 @@ pub const CORE: &str = "http://hl7.org/fhir/StructureDefinition/";
 /// Names the FHIR type of a plain value.
 const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type";
 
-/// Most elements of one snapshot. The largest published ones have about 1,000.
-const MAX_ELEMENTS: usize = 20_000;
+/// Most elements of one snapshot or differential. The largest published ones have about 1,000.
+pub(crate) const MAX_ELEMENTS: usize = 20_000;
+/// Most elements and list items that are gone through for one snapshot.
+const MAX_WORK: usize = 20_000_000;
+/// Most elements of a differential that are told of.
+const MAX_TOLD: usize = 100;
 /// Most parts of an element's path.
 const MAX_STEPS: usize = 50;
 
@@ -52,6 +56,11 @@ pub fn generate(
         let said = format!("{name} names no baseDefinition, so its snapshot cannot be made");
         return Err(vec![Issue::error(IssueType::Required, said)]);
     }
+    let differential = definition.get("differential").map_or(&[][..], |d| d.list("element"));
+    if differential.len() > MAX_ELEMENTS {
+        let said = format!("the differential of {name} has more than {MAX_ELEMENTS} elements");
+        return Err(vec![Issue::error(IssueType::TooCostly, said)]);
+    }
     let mut generator = Generator {
         base_of,
         url: text("url"),
@@ -59,6 +68,7 @@ pub fn generate(
         trees: HashMap::new(),
         base: None,
         elements: 0,
+        work: 0,
     };
     let Some(base_tree) = generator.tree(base).map_err(|issue| vec![issue])? else {
         let said = format!(
@@ -69,7 +79,6 @@ pub fn generate(
     let mut root = (*base_tree).clone();
     generator.base = Some(base_tree);
     generator.elements = root.count();
-    let differential = definition.get("differential").map_or(&[][..], |d| d.list("element"));
     if generator.is_specialization {
         let path = differential.first().and_then(|first| first.str_at(&["path"]));
         let of = path.and_then(|path| path.split('.').next()).unwrap_or_else(|| text("type"));
@@ -96,6 +105,7 @@ struct Generator<'a> {
     trees: HashMap<String, Option<Arc<Node>>>,
     base: Option<Arc<Node>>,
     elements: usize,
+    work: usize,
 }
 
 impl Generator<'_> {
@@ -121,7 +131,7 @@ impl Generator<'_> {
                 let costly = issue.code == IssueType::TooCostly;
                 let id = element.str_at(&["id"]).or_else(|| element.str_at(&["path"]));
                 issues.push(issue.at(id.unwrap_or(self.url)));
-                if costly {
+                if costly || issues.len() == MAX_TOLD {
                     break;
                 }
             }
@@ -138,10 +148,12 @@ impl Generator<'_> {
     ) -> Result<(), Issue> {
         let Some((step, rest)) = steps.split_first() else {
             let extension = self.extension_definition(node, differential)?;
+            self.spend(element::work(&node.element, differential))?;
             element::merge(&mut node.element, differential, extension.as_deref(), self.url);
             return Ok(());
         };
         self.expand(node)?;
+        self.spend(node.children.len())?;
         let index = self.child(node, step, rest.is_empty(), differential)?;
         let Some(child) = node.children.get_mut(index) else { return Ok(()) };
         self.place(child, rest, differential)?;
@@ -372,6 +384,15 @@ impl Generator<'_> {
         };
         self.trees.insert(canonical.to_owned(), tree.clone());
         Ok(tree)
+    }
+
+    fn spend(&mut self, by: usize) -> Result<(), Issue> {
+        self.work = self.work.saturating_add(by);
+        if self.work > MAX_WORK {
+            let said = format!("the snapshot takes more than {MAX_WORK} steps to make");
+            return Err(Issue::error(IssueType::TooCostly, said));
+        }
+        Ok(())
     }
 
     fn grow(&mut self, by: usize) -> Result<(), Issue> {

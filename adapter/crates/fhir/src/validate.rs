@@ -37,6 +37,7 @@ mod target;
 mod value;
 mod value_set;
 mod vital_signs;
+mod words;
 mod world;
 
 use std::cell::Cell;
@@ -191,7 +192,7 @@ impl<'a> Scope<'a> {
 impl<'a> Validator<'a> {
     /// Another run that stands where this one does and whose issues are its own.
     fn within<'v>(&'v self) -> Validator<'v> {
-        Validator {
+        let within = Validator {
             definitions: self.definitions,
             world: self.world,
             limits: self.limits,
@@ -206,7 +207,9 @@ impl<'a> Validator<'a> {
             applied: self.applied.clone(),
             work: self.work.clone(),
             is_told: false,
-        }
+        };
+        within.terms.work().set(self.terms.work().get());
+        within
     }
 
     /// A resource that is not contained.
@@ -276,7 +279,9 @@ impl<'a> Validator<'a> {
     /// Tells that the work came to its end before all was looked at, wherever that was: what is
     /// only tried, as the profile of a slice, tells nothing itself.
     fn is_whole(&mut self, place: &Place) {
-        let is_short = self.work.get() > self.limits.work || self.tally.steps() > self.limits.steps;
+        let is_short = self.work.get() > self.limits.work
+            || self.tally.steps() > self.limits.steps
+            || self.terms.is_spent();
         if is_short && self.issues.iter().all(|issue| issue.code != IssueType::TooCostly) {
             let text =
                 "The rules and profiles ask for too much work; not all of them were checked.";
@@ -288,7 +293,10 @@ impl<'a> Validator<'a> {
         self.push(place, Issue::error(code, text));
     }
 
-    fn push(&mut self, place: &Place, issue: Issue) {
+    fn push(&mut self, place: &Place, mut issue: Issue) {
+        // What an issue says may come from a profile and be long.
+        self.spend(issue.text.len() / 16);
+        words::cut(&mut issue.text);
         match self.issues.len() < self.limits.issues {
             true => self.add(issue.at(place.to_string())),
             false => self.add(issue),

@@ -252,3 +252,166 @@ fn many_contained_resources_are_looked_at_once_each() {
     let issues = look(&Profiles::r4(), &Found::default(), &basic, &[], Limits::default());
     assert_eq!(issues.len(), MAX_ISSUES + 1);
 }
+
+/// A StructureDefinition of the test with more of what is given.
+fn constraint(of: &str, name: &str, more: &[(&str, Json)]) -> Json {
+    let mut made = json!({"resourceType": "StructureDefinition", "name": "P", "status": "draft",
+        "url": (format!("http://x.test/{name}")), "kind": "resource", "abstract": false,
+        "type": (of), "derivation": "constraint",
+        "baseDefinition": (format!("http://hl7.org/fhir/StructureDefinition/{of}"))});
+    for (name, value) in more {
+        made.set(name, value.clone());
+    }
+    made
+}
+
+/// What is said of a Basic with some identifiers that claims the profile.
+fn claimed(definition: &Json, identifiers: usize) -> Vec<Issue> {
+    let mut profiles = Profiles::r4();
+    let issues = profiles.add(definition);
+    assert!(issues.is_empty(), "{issues:?}");
+    let url = definition.str_at(&["url"]).unwrap();
+    let identifier = |n: usize| json!({"system": (format!("http://x.test/{n}")), "value": "x"});
+    let identifiers: Vec<Json> = (0..identifiers).map(identifier).collect();
+    let mut basic = json!({"resourceType": "Basic", "code": {"text": "x"}});
+    if !identifiers.is_empty() {
+        basic.set("identifier", identifiers);
+    }
+    look(&profiles, &Found::default(), &basic, &[url], Limits::default())
+}
+
+/// Slices of `Basic.identifier`, each with its system.
+fn slices(count: usize) -> Vec<Json> {
+    let mut elements = vec![
+        json!({"id": "Basic", "path": "Basic"}),
+        json!({"id": "Basic.identifier", "path": "Basic.identifier", "min": 0, "max": "*",
+            "slicing": {"discriminator": [{"type": "value", "path": "system"}], "rules": "closed"}}),
+    ];
+    for n in 0..count {
+        elements.push(json!({"id": (format!("Basic.identifier:s{n}")), "min": 0, "max": "1",
+            "path": "Basic.identifier", "sliceName": (format!("s{n}"))}));
+        elements
+            .push(json!({"id": (format!("Basic.identifier:s{n}.system")), "min": 1, "max": "1",
+            "path": "Basic.identifier.system", "fixedUri": (format!("http://y.test/{n}"))}));
+    }
+    elements
+}
+
+fn elements(of: &str, elements: Vec<Json>) -> [(&str, Json); 1] {
+    [(of, json!({"element": (elements)}))]
+}
+
+#[test]
+fn profiles_that_are_too_large_are_told_and_not_used() {
+    let constraints = |count: usize| {
+        let rule = |n: usize| {
+            json!({"key": (format!("k-{n}")), "severity": "error", "human": "x",
+                "expression": "false"})
+        };
+        let rules: Vec<Json> = (0..count).map(rule).collect();
+        vec![json!({"id": "Basic", "path": "Basic", "constraint": (rules)})]
+    };
+    let many = |count: usize| -> Vec<Json> {
+        let element = |n: usize| {
+            json!({"id": (format!("Basic.extension:s{n}")), "path": "Basic.extension",
+                "sliceName": (format!("s{n}"))})
+        };
+        let root = json!({"id": "Basic", "path": "Basic"});
+        std::iter::once(root).chain((0..count).map(element)).collect()
+    };
+    for (name, most, [(kind, value)]) in [
+        ("small", false, elements("snapshot", slices(3))),
+        ("snapshot", true, elements("snapshot", many(20_001))),
+        ("differential", true, elements("differential", many(20_001))),
+        ("slices", true, elements("differential", many(7_000))),
+        ("constraints", true, elements("differential", constraints(6_000))),
+    ] {
+        let issues = claimed(&constraint("Basic", name, &[(kind, value)]), 0);
+        assert_eq!(issues.iter().any(is_too_costly), most, "{name}: {issues:?}");
+        assert!(issues.len() < 5, "{name}: {} issues", issues.len());
+    }
+    let long = constraint("Basic", &"x".repeat(3_000), &[]);
+    assert_eq!(Profiles::r4().add(&long).first().map(|issue| issue.code), Some(IssueType::TooLong));
+}
+
+/// Each value is held against each slice, and what is said of it names slices.
+#[test]
+fn many_values_and_slices_are_bounded_and_told_shortly() {
+    let definition = constraint("Basic", "s", &elements("snapshot", slices(400)));
+    let issues = claimed(&definition, 400);
+    assert!(issues.len() <= MAX_ISSUES + 1);
+    let longest = issues.iter().map(|issue| issue.text.len()).max();
+    assert!(longest.is_some_and(|longest| longest < 1_000), "{longest:?}");
+    let definition = constraint("Basic", "s", &elements("snapshot", slices(4_000)));
+    let issues = claimed(&definition, 4_000);
+    assert!(issues.iter().any(is_too_costly));
+}
+
+/// Names of a profile may be long; what is told of it is not.
+#[test]
+fn what_is_told_is_cut() {
+    let long = "x".repeat(100_000);
+    let value = json!({"id": (format!("Basic.identifier.value{long}")), "min": 1, "max": "1",
+        "path": "Basic.identifier.value", "fixedString": (&long)});
+    let identifier =
+        json!({"id": "Basic.identifier", "path": "Basic.identifier", "min": 0, "max": "*"});
+    let root = json!({"id": "Basic", "path": "Basic"});
+    let definition = constraint("Basic", "l", &elements("snapshot", vec![root, identifier, value]));
+    let issues = claimed(&definition, 600);
+    assert_eq!(issues.len(), MAX_ISSUES + 1);
+    for issue in &issues {
+        let rule = issue.rule.as_deref().unwrap_or_default();
+        assert!(issue.text.len() < 5_000 && rule.len() < 1_000, "{}", issue.text.len());
+    }
+}
+
+/// As many entries as one likes may have one fullUrl, and all of them may refer to it.
+#[test]
+fn entries_of_one_full_url_are_linked_once_each() {
+    let url = "urn:uuid:3fdc72f4-a11d-4a9d-9260-a9f745779e1d";
+    let basic = json!({"fullUrl": (url), "resource": {"resourceType": "Basic",
+        "code": {"text": "x"}, "subject": {"reference": (url)}}});
+    let section = json!({"entry": [{"reference": (url)}]});
+    let mut entries =
+        vec![json!({"resource": {"resourceType": "Composition", "section": [(section)]}})];
+    entries.extend(std::iter::repeat_n(basic, 20_000));
+    let bundle = json!({"resourceType": "Bundle", "type": "document", "entry": (entries)});
+    let issues = validate(&R4, &bundle);
+    assert!(issues.iter().any(is_too_costly));
+    let alone = |issue: &Issue| issue.code == IssueType::BusinessRule;
+    assert!(!issues.iter().any(alone), "all are reached from the Composition");
+}
+
+/// The nearest of thousands of codes is looked for a few times only.
+#[test]
+fn wrong_codes_are_compared_a_few_times() {
+    let coding = |n: usize| {
+        json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+            "code": (format!("aulse{n}"))})
+    };
+    let codings: Vec<Json> = (0..5_000).map(coding).collect();
+    let basic = json!({"resourceType": "Basic", "code": {"coding": (codings)}});
+    let issues = look(&Profiles::r4(), &Found::default(), &basic, &[], Limits::default());
+    assert_eq!(issues.len(), MAX_ISSUES + 1);
+}
+
+/// What lies in a resource that no definition knows costs what it takes to look through it.
+#[test]
+fn wide_objects_cost_what_they_are_worth() {
+    let mut wide = json!({"resourceType": "Patient"});
+    if let Json::Object(object) = &mut wide {
+        *object = (0..2_000).map(|n| (format!("m{n}").as_str().into(), Json::from(n))).collect();
+        object.set("resourceType", "Patient");
+        object.set("birthDate", "1970");
+    }
+    let evaluate = |text: &str, limit: u64| {
+        let expression = Expression::parse(text).unwrap();
+        let focus = Value::node(&wide);
+        let context = Context { resource: Some(focus.clone()), ..Context::new(&R4) };
+        let tally = Tally::new(limit);
+        expression.evaluate_within(&tally, &context, &[focus]).map(|found| found.len())
+    };
+    assert_eq!(evaluate("children().count()", 10_000), Ok(1));
+    assert_eq!(evaluate("children().select(%resource.birthDate).count()", 1_000_000), Ok(1));
+    assert!(evaluate("children().select(%resource.birthDate).count()", 100_000).is_err());
+}

@@ -18,7 +18,7 @@ impl Facade {
         let mut answers = Vec::with_capacity(entries.len());
         let mut room = Room::new(self.policy.limits.response_bytes);
         for (index, entry) in order {
-            let answer = match self.entry(entry) {
+            let answer = match room.in_time().and_then(|()| self.entry(entry)) {
                 Ok(entry) if entry.reads() && room.is_full() => {
                     error_answer(&of_entry(room.error(), index))
                 }

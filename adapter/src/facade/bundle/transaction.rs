@@ -127,7 +127,9 @@ impl Facade {
         let mut waiting: HashSet<usize> = later.iter().map(|write| write.step).collect();
         let mut expected = HashSet::new();
         let mut found = HashMap::new();
+        let room = Room::new(self.policy.limits.response_bytes);
         for Write { step: index, mut resource, rewrites } in first.into_iter().chain(later) {
+            room.in_time().map_err(|error| of_entry(error, index))?;
             waiting.remove(&index);
             for Rewrite { path, to } in rewrites {
                 let text = match to {
@@ -198,6 +200,7 @@ impl Facade {
             if step.entry.reads() && room.is_full() {
                 return Err(of_entry(room.error(), index));
             }
+            room.in_time().map_err(|error| of_entry(error, index))?;
             let result = match interaction {
                 Interaction::Read { resource_type, id, .. } => {
                     let target = Target::Id(id.clone());
@@ -234,6 +237,9 @@ impl Facade {
         let reply = match (step.phase(), step.ids.as_slice()) {
             (None, _) if room.is_full() => return Ok(error_answer(&of_entry(room.error(), index))),
             (None, _) => {
+                if let Err(error) = room.in_time() {
+                    return Ok(error_answer(&of_entry(error, index)));
+                }
                 // Boxed because a Bundle's entry is performed like any request.
                 match Box::pin(self.perform(caller, &step.entry.interaction, prefer)).await {
                     Ok(reply) => reply,

@@ -190,6 +190,7 @@ impl<'s, 'a> Scope<'s, 'a> {
             StepKind::Member(name) => {
                 let mut found = Items::new();
                 for item in items {
+                    self.work(navigate::width(item))?;
                     navigate::member(definitions, item, name, &mut found);
                 }
                 Ok(found)
@@ -197,6 +198,7 @@ impl<'s, 'a> Scope<'s, 'a> {
             StepKind::First(name) => {
                 let mut found = Items::new();
                 for item in items {
+                    self.work(navigate::width(item))?;
                     let item = navigate::resolved(definitions, item);
                     if functions::types::is_named(definitions, &item, &name.text) {
                         found.push(item);

@@ -1,11 +1,22 @@
 //! From an item to its elements: <https://hl7.org/fhir/R4/fhirpath.html#variables> and
 //! <https://hl7.org/fhir/R4/json.html#primitive>.
 
+use std::collections::{HashMap, HashSet};
+
 use super::eval::Items;
 use super::expr::Name;
 use super::value::{NULL, Node, Typing, Value};
 use crate::definitions::{Definitions, Element, ElementType, Kind, Type};
 use crate::{Json, Object};
+
+/// What it costs to find an element of an item beyond one step: an object is looked through from
+/// its first member on.
+pub(super) fn width(item: &Value<'_>) -> u64 {
+    match item {
+        Value::Node(Node { json: Json::Object(object), .. }) => object.len() as u64 / 16,
+        _ => 0,
+    }
+}
 
 /// Adds the elements `name` of an item.
 pub(super) fn member<'a>(
@@ -219,12 +230,12 @@ fn sibling<'a>(object: &'a Object, name: &str) -> Option<&'a Json> {
     object.iter().find(|(key, _)| is_it(key)).map(|(_, json)| json)
 }
 
-/// [`sibling`], where the value can have one.
-fn sibling_of<'a>(object: &'a Object, name: &str, json: &Json) -> Option<&'a Json> {
+/// Whether a value can have an id and extensions beside it.
+fn can_have_sibling(json: &Json) -> bool {
     match json {
-        Json::Object(_) => None,
-        Json::Array(items) if matches!(items.first(), Some(Json::Object(_))) => None,
-        _ => sibling(object, name),
+        Json::Object(_) => false,
+        Json::Array(items) => !matches!(items.first(), Some(Json::Object(_))),
+        _ => true,
     }
 }
 
@@ -241,11 +252,19 @@ pub(super) fn children<'a>(definitions: &'a Definitions, item: &Value<'a>, out: 
         }
         return;
     };
+    // Tables, as an object may have more members than can be looked through for each of them.
+    let siblings: HashMap<&str, &'a Json> =
+        object.iter().filter_map(|(name, json)| Some((name.strip_prefix('_')?, json))).collect();
+    let names: HashSet<&str> = match siblings.is_empty() {
+        true => HashSet::new(),
+        false => object.iter().map(|(name, _)| name).collect(),
+    };
     for (name, json) in object.iter() {
         let (name, json, sibling) = match name.strip_prefix('_') {
-            Some(name) if object.get(name).is_some() => continue,
+            Some(name) if names.contains(name) => continue,
             Some(name) => (name, &NULL, Some(json)),
-            None => (name, json, sibling_of(object, name, json)),
+            None if can_have_sibling(json) => (name, json, siblings.get(name).copied()),
+            None => (name, json, None),
         };
         match typing {
             Typing::Known(_) if name == "resourceType" => {}

@@ -1,6 +1,7 @@
 //! From the elements of a snapshot to the rules that they add to their base type.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use super::discriminator;
 use super::outline::{Outline, last};
@@ -9,6 +10,16 @@ use super::{Profiles, short};
 use crate::Json;
 use crate::definitions::{Definitions, Element, ElementType, Type};
 use crate::path::Expression;
+
+/// Most elements, constraints and values that are gone through to make the rules of a profile.
+const MAX_WORK: u64 = 5_000_000;
+/// Longest id of an element or key of a rule that is told, in characters.
+const MAX_NAME: usize = 300;
+
+/// Whether a compilation took more than it may; then there are no rules.
+pub(super) fn is_spent(work: &Cell<u64>) -> bool {
+    work.get() > MAX_WORK
+}
 
 /// Largest value set extension of a binding.
 const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
@@ -21,6 +32,8 @@ pub(super) struct Compiler<'p> {
     pub outline: &'p Outline,
     /// Whether the snapshot came with the definition.
     pub is_given: bool,
+    /// What was gone through so far.
+    pub work: &'p Cell<u64>,
 }
 
 impl<'p> Compiler<'p> {
@@ -37,7 +50,21 @@ impl<'p> Compiler<'p> {
             ..Rules::default()
         };
         *nodes.first_mut()? = root;
+        if is_spent(self.work) {
+            return None;
+        }
         Some(Tree { of_type: of_type.to_owned(), nodes: prune(nodes) })
+    }
+
+    /// Counts work; false when there was too much.
+    pub fn spend(self, work: usize) -> bool {
+        self.work.set(self.work.get().saturating_add(work as u64));
+        !is_spent(self.work)
+    }
+
+    /// A copy of a value, which counts by its size; nothing when that is too much.
+    pub fn copy(self, json: &Json) -> Json {
+        if self.spend(size(json)) { json.clone() } else { Json::Null }
     }
 
     fn children(self, node: usize, kind: &'p Type, nodes: &mut Vec<Rules>) -> Vec<Index> {
@@ -54,6 +81,9 @@ impl<'p> Compiler<'p> {
         head: Option<&'p Json>,
         nodes: &mut Vec<Rules>,
     ) -> bool {
+        if !self.spend(1) {
+            return false;
+        }
         let path = self.outline.path(node);
         let name = last(path);
         let definitions = self.definitions;
@@ -77,6 +107,7 @@ impl<'p> Compiler<'p> {
             && let Some(original) = element.str_at(&["contentReference"])
             && let Some(original) = original.strip_prefix('#')
         {
+            self.spend(self.outline.nodes.len());
             let is_original = |other: &usize| self.outline.path(*other) == original;
             rules.same_as = (0..self.outline.nodes.len()).find(is_original);
         }
@@ -96,6 +127,7 @@ impl<'p> Compiler<'p> {
                 (false, false) => {
                     let matcher =
                         |discriminator| discriminator::matcher(self, slice, discriminator);
+                    self.spend(discriminators.len());
                     let mut matchers: Vec<Matcher> = discriminators.iter().map(matcher).collect();
                     // What the slice says nothing about does not tell it, if something else does.
                     let is_open = |matcher: &Matcher| matches!(matcher.test, Test::Undecided);
@@ -160,7 +192,7 @@ impl<'p> Compiler<'p> {
         let kinds: Vec<&Type> =
             base.types.iter().filter_map(|of_type| self.definitions.content(of_type)).collect();
         Rules {
-            id: id.unwrap_or_default().to_owned(),
+            id: id.unwrap_or_default().chars().take(MAX_NAME).collect(),
             name: base.name.to_owned(),
             members: members(base),
             is_choice: base.is_choice,
@@ -266,7 +298,12 @@ impl<'p> Compiler<'p> {
             };
             base.is_some_and(|base| of(&base.invariants)) || kinds.iter().any(of_lineage)
         };
-        let known = element.list("constraint").iter().filter_map(|constraint| {
+        let own = element.list("constraint");
+        let of_head = head.map_or(0, |head| head.list("constraint").len());
+        if !self.spend(own.len().saturating_mul(1 + of_head)) {
+            return Vec::new();
+        }
+        let known = own.iter().filter_map(|constraint| {
             let key = constraint.str_at(&["key"])?;
             let source = constraint.str_at(&["source"]).and_then(short);
             let is_known = key == "ele-1"
@@ -278,13 +315,23 @@ impl<'p> Compiler<'p> {
                 });
             let text = constraint.str_at(&["expression"])?;
             (!is_known).then(|| Constraint {
-                key: key.to_owned(),
+                key: key.chars().take(MAX_NAME).collect(),
                 is_error: constraint.str_at(&["severity"]) != Some("warning"),
                 human: constraint.str_at(&["human"]).unwrap_or_default().to_owned(),
                 expression: Expression::parse(text).ok(),
             })
         });
         known.collect()
+    }
+}
+
+/// About how much a value is.
+fn size(json: &Json) -> usize {
+    1 + match json {
+        Json::String(text) => text.len() / 64,
+        Json::Array(items) => items.iter().map(size).sum(),
+        Json::Object(object) => object.iter().map(|(_, value)| size(value)).sum(),
+        _ => 0,
     }
 }
 

@@ -19,6 +19,9 @@ const PROFILE_ELEMENT: &str =
 /// How deep values are looked for below the element that a discriminator names.
 const MAX_DEPTH: usize = 4;
 
+/// Most places that a path leads to.
+const MAX_PLACES: usize = 200;
+
 /// What a profile says at a path.
 #[derive(Clone)]
 enum Place<'p> {
@@ -50,6 +53,10 @@ pub(super) fn matcher(compiler: Compiler<'_>, slice: usize, discriminator: &Json
     let mut places = vec![Place::Node(compiler.outline, slice)];
     for step in &steps {
         places = places.iter().flat_map(|place| follow(compiler, place, step)).collect();
+        // Profiles that lead into each other make more places with each step.
+        if places.len() > MAX_PLACES || !compiler.spend(places.len()) {
+            return Matcher { steps, test: Test::Undecided };
+        }
     }
     let mut tests: Vec<Test> =
         places.iter().filter_map(|place| test(compiler, kind, place)).collect();
@@ -137,6 +144,7 @@ fn follow<'p>(compiler: Compiler<'p>, place: &Place<'p>, step: &Step) -> Vec<Pla
         (Place::Node(outline, node), Step::Extension(url)) => {
             let Some(extension) = outline.child(*node, "extension") else { return Vec::new() };
             let slices = outline.nodes.get(extension).map_or(&[][..], |node| &node.slices);
+            compiler.spend(slices.len());
             let is_it = |slice: &&usize| {
                 let by_profile =
                     profiles_of(outline.element(**slice)).any(|own| own == url.as_str());
@@ -181,8 +189,10 @@ fn child<'p>(
     name: &str,
 ) -> Vec<Place<'p>> {
     let with_slices = |outline: &'p Outline, parent: usize| {
+        compiler.spend(outline.nodes.get(parent).map_or(0, |node| node.children.len()));
         let own = outline.child(parent, name);
         let node = own.and_then(|own| outline.nodes.get(own));
+        compiler.spend(node.map_or(0, |node| node.slices.len()));
         let slices = node.map_or(&[][..], |node| &node.slices).iter().copied();
         let needed = slices.filter(|slice| is_needed(outline.element(*slice)));
         let places = own.into_iter().chain(needed);
@@ -232,6 +242,9 @@ fn root_of<'p>(compiler: Compiler<'p>, url: &str) -> Option<Place<'p>> {
     };
     let profile = compiler.profiles.find(url)?;
     let outline = profile.outline(compiler.profiles, compiler.definitions)?;
+    if part.is_some() && !compiler.spend(outline.nodes.len()) {
+        return None;
+    }
     let is_part = |node: &usize| outline.element(*node).str_at(&["id"]) == part;
     let node = if part.is_some() { (0..outline.nodes.len()).find(is_part)? } else { 0 };
     Some(Place::Node(outline, node))
@@ -241,11 +254,11 @@ fn root_of<'p>(compiler: Compiler<'p>, url: &str) -> Option<Place<'p>> {
 fn test(compiler: Compiler<'_>, kind: &str, place: &Place<'_>) -> Option<Test> {
     match (kind, place) {
         ("value" | "pattern", Place::Value { json, is_fixed }) => Some(match is_fixed {
-            true => Test::Fixed((*json).clone()),
-            false => Test::Pattern((*json).clone()),
+            true => Test::Fixed(compiler.copy(json)),
+            false => Test::Pattern(compiler.copy(json)),
         }),
         ("value" | "pattern", Place::Node(outline, node)) => {
-            value(outline, *node).or_else(|| below(compiler, outline, *node))
+            value(compiler, outline, *node).or_else(|| below(compiler, outline, *node))
         }
         ("value" | "pattern", Place::Targets(targets)) => {
             let groups = targets.iter().filter_map(|url| match root_of(compiler, url)? {
@@ -285,30 +298,30 @@ fn test(compiler: Compiler<'_>, kind: &str, place: &Place<'_>) -> Option<Test> {
 }
 
 /// A fixed value, a pattern or a required value set.
-fn value(outline: &Outline, node: usize) -> Option<Test> {
+fn value(compiler: Compiler<'_>, outline: &Outline, node: usize) -> Option<Test> {
     let element = outline.element(node);
     if let Some((_, fixed)) = choice(element, "fixed") {
-        return Some(Test::Fixed(fixed.clone()));
+        return Some(Test::Fixed(compiler.copy(fixed)));
     }
     if let Some((_, pattern)) = choice(element, "pattern") {
-        return Some(Test::Pattern(pattern.clone()));
+        return Some(Test::Pattern(compiler.copy(pattern)));
     }
     let binding = binding_of(element).filter(|binding| binding.strength == "required")?;
     // A slice that only repeats the value set of its element is not told by it; values below are.
-    let has_values = !below_of(outline, node, &mut Vec::new(), 0).is_empty();
+    let has_values = !below_of(compiler, outline, node, &mut Vec::new(), 0).is_empty();
     (!has_values).then_some(Test::Binding(binding))
 }
 
 /// The values that the element's own elements, or those of the profile of its type, state.
 fn below(compiler: Compiler<'_>, outline: &Outline, node: usize) -> Option<Test> {
-    let mut found = below_of(outline, node, &mut Vec::new(), 0);
+    let mut found = below_of(compiler, outline, node, &mut Vec::new(), 0);
     if found.is_empty() {
         let roots = profiles_of(outline.element(node)).filter_map(|url| root_of(compiler, &url));
         for root in roots {
             if let Place::Node(outline, root) = root {
-                match value(outline, root) {
+                match value(compiler, outline, root) {
                     Some(test) => return Some(test),
-                    None => found = below_of(outline, root, &mut Vec::new(), 0),
+                    None => found = below_of(compiler, outline, root, &mut Vec::new(), 0),
                 }
             }
         }
@@ -316,23 +329,30 @@ fn below(compiler: Compiler<'_>, outline: &Outline, node: usize) -> Option<Test>
     (!found.is_empty()).then(|| Test::Any(vec![found]))
 }
 
-fn below_of(outline: &Outline, node: usize, steps: &mut Vec<Step>, depth: usize) -> Vec<Matcher> {
+fn below_of(
+    compiler: Compiler<'_>,
+    outline: &Outline,
+    node: usize,
+    steps: &mut Vec<Step>,
+    depth: usize,
+) -> Vec<Matcher> {
     let mut found = Vec::new();
-    if depth >= MAX_DEPTH {
+    let children = outline.nodes.get(node).map_or(&[][..], |node| &node.children);
+    if depth >= MAX_DEPTH || !compiler.spend(children.len()) {
         return found;
     }
-    let children = outline.nodes.get(node).map_or(&[][..], |node| &node.children);
     for child in children.iter().copied() {
         let element = outline.element(child);
         if !is_needed(element) {
             continue;
         }
         steps.push(Step::Member(super::outline::last(outline.path(child)).to_owned()));
-        let fixed = choice(element, "fixed").map(|(_, value)| Test::Fixed(value.clone()));
-        let pattern = || choice(element, "pattern").map(|(_, value)| Test::Pattern(value.clone()));
+        let fixed = choice(element, "fixed").map(|(_, value)| Test::Fixed(compiler.copy(value)));
+        let pattern =
+            || choice(element, "pattern").map(|(_, value)| Test::Pattern(compiler.copy(value)));
         match fixed.or_else(pattern) {
             Some(test) => found.push(Matcher { steps: steps.clone(), test }),
-            None => found.extend(below_of(outline, child, steps, depth + 1)),
+            None => found.extend(below_of(compiler, outline, child, steps, depth + 1)),
         }
         steps.pop();
     }

@@ -4,6 +4,7 @@
 //! A list of ElementDefinitions says by paths and slice names what belongs to what. Here each
 //! element has its children and its slices; a slice of a slice (`a/b`) stands below it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Json;
@@ -13,6 +14,9 @@ const MAX_DEPTH: usize = 64;
 
 /// Longest chain of slices of slices.
 const MAX_RESLICES: usize = 8;
+
+/// How many elements back a slice has the element that it slices.
+const MAX_SIBLINGS: usize = 500;
 
 /// The elements of one snapshot; the first is the root.
 #[derive(Debug)]
@@ -35,10 +39,14 @@ impl Outline {
     /// The tree of a StructureDefinition that has a snapshot.
     pub fn read(definition: Arc<Json>) -> Outline {
         let mut nodes: Vec<OutlineNode> = Vec::new();
+        let mut named: Named<'_> = HashMap::new();
         // The open node of each depth.
         let mut open: Vec<usize> = Vec::new();
         let elements = elements(&definition);
-        let path = |node: &OutlineNode| text(elements, node.index, "path");
+        let path = |node: &OutlineNode| {
+            let element = elements.get(node.index);
+            element.and_then(|element| element.str_at(&["path"])).unwrap_or_default()
+        };
         for (index, element) in elements.iter().enumerate() {
             let own = element.str_at(&["path"]).unwrap_or_default();
             let depth = own.matches('.').count();
@@ -53,8 +61,12 @@ impl Outline {
                 let slice = element.str_at(&["sliceName"]);
                 let is_head =
                     |other: &usize| nodes.get(*other).is_some_and(|node| is_same(path(node), own));
-                let head = slice.and_then(|_| siblings.iter().rev().copied().find(is_head));
-                let holder = head.map(|head| holder(&nodes, elements, head, slice));
+                let head = slice
+                    .and_then(|_| siblings.iter().rev().take(MAX_SIBLINGS).copied().find(is_head));
+                let holder = head.map(|head| holder(&named, head, slice));
+                if let (Some(holder), Some(slice)) = (holder, slice) {
+                    named.insert((holder, slice), new);
+                }
                 match holder.and_then(|holder| nodes.get_mut(holder)) {
                     Some(holder) => holder.slices.push(new),
                     None => {
@@ -103,10 +115,6 @@ fn elements(definition: &Json) -> &[Json] {
     definition.get("snapshot").map_or(&[], |snapshot| snapshot.list("element"))
 }
 
-fn text<'a>(elements: &'a [Json], index: usize, name: &str) -> &'a str {
-    elements.get(index).and_then(|element| element.str_at(&[name])).unwrap_or_default()
-}
-
 /// Whether a slice of the path `slice` is one of the element `head`; the slices of a choice may
 /// have the name of their type (`valueQuantity`).
 fn is_same(head: &str, slice: &str) -> bool {
@@ -116,19 +124,18 @@ fn is_same(head: &str, slice: &str) -> bool {
         })
 }
 
+/// The slices so far, by what they slice and their name.
+type Named<'a> = HashMap<(usize, &'a str), usize>;
+
 /// The slice that holds a slice of its own, or the element itself.
-fn holder(nodes: &[OutlineNode], elements: &[Json], head: usize, slice: Option<&str>) -> usize {
+fn holder(named: &Named<'_>, head: usize, slice: Option<&str>) -> usize {
     let slice = slice.unwrap_or_default();
     let mut holder = head;
     for _ in 0..MAX_RESLICES {
-        let Some(node) = nodes.get(holder) else { break };
-        let is_prefix = |other: &usize| {
-            let index = nodes.get(*other).map_or(usize::MAX, |node| node.index);
-            let name = text(elements, index, "sliceName");
-            slice.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
-        };
-        match node.slices.iter().copied().rev().find(is_prefix) {
-            Some(inner) if inner != holder => holder = inner,
+        let mut prefixes = slice.match_indices('/').take(MAX_RESLICES).map(|(at, _)| at);
+        let inner = prefixes.find_map(|at| named.get(&(holder, slice.get(..at)?)));
+        match inner {
+            Some(inner) if *inner != holder => holder = *inner,
             _ => break,
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn check(
             text,
         });
     }
-    option(item, of, value, tell);
+    option(item, of, value, work, tell);
     let rules = &item.rules;
     let mut fault = |severity, code, rule, asked: String| {
         let text = format!("An answer to \"{}\" {asked}.", cut(&item.link_id));
@@ -119,9 +119,17 @@ fn taken(item: &Item) -> String {
 }
 
 /// Whether the value is one of the options.
-fn option(item: &Item, of: ValueType, value: &Json, tell: &mut dyn FnMut(Fault)) {
+fn option(
+    item: &Item,
+    of: ValueType,
+    value: &Json,
+    work: &mut dyn FnMut(u64) -> Result<(), PathError>,
+    tell: &mut dyn FnMut(Fault),
+) {
     let listed = &item.options.listed;
-    if listed.is_empty() || item.options.is_dynamic {
+    let length = listed.len() as u64;
+    // That there was too much work is told by whoever counts it.
+    if listed.is_empty() || item.options.is_dynamic || work(length / 4).is_err() {
         return;
     }
     let name = || cut(&item.link_id);
@@ -153,6 +161,9 @@ fn option(item: &Item, of: ValueType, value: &Json, tell: &mut dyn FnMut(Fault))
             );
             tell(warning(text));
         }
+        return;
+    }
+    if work(length.saturating_mul(10)).is_err() {
         return;
     }
     let code = value.str_at(&["code"]).filter(|_| of == ValueType::Coding);

@@ -18,6 +18,8 @@ use crate::terminology::ValueSet;
 use crate::validate::{MAX_ISSUES, nearest};
 use crate::{Issue, IssueType, Json, Severity};
 
+/// From so many issues on, the nearest linkId is not looked for.
+const MAX_SOUGHT: usize = 20;
 /// Most steps of the regular expressions of a Questionnaire while it is read.
 const MAX_STEPS: u64 = 5_000_000;
 /// The extension of ours that says that an instrument's official wording stands elsewhere.
@@ -387,9 +389,13 @@ impl Reader<'_> {
     }
 
     fn unknown(&self, condition: &Condition) -> String {
-        let mut known: Vec<&str> = self.form.link_ids.keys().map(AsRef::as_ref).collect();
-        known.sort_unstable();
-        match nearest(&condition.link_id, known.into_iter()) {
+        // The first few are enough to see what went wrong.
+        let near = (self.issues.len() < MAX_SOUGHT).then(|| {
+            let mut known: Vec<&str> = self.form.link_ids.keys().map(AsRef::as_ref).collect();
+            known.sort_unstable();
+            nearest(&condition.link_id, known.into_iter())
+        });
+        match near.flatten() {
             Some(near) => format!("no item has this linkId, but one has \"{}\"", cut(near)),
             None => "no item has this linkId".to_owned(),
         }

@@ -147,6 +147,23 @@ pub(super) fn merge(base: &mut Object, own: &Object, extension: Option<&Node>, u
     }
 }
 
+/// How much is gone through when a differential is laid over an element.
+pub(super) fn work(base: &Object, own: &Object) -> usize {
+    let length = |object: &Object, name: &str| {
+        object.get(name).and_then(Json::as_array).map_or(0, <[Json]>::len)
+    };
+    let lists = LISTS.iter().chain(&["type"]);
+    let works = lists.map(|name| {
+        let (known, more) = (length(base, name), length(own, name));
+        match more {
+            0 => 0,
+            // The list is copied, and each item is compared with those that are there.
+            more => known.saturating_mul(16 + more).saturating_add(more.saturating_mul(more)),
+        }
+    });
+    works.fold(0, usize::saturating_add)
+}
+
 /// Adds what is not there yet.
 fn add(base: &mut Object, name: &str, more: &Json, url: &str) {
     let Some(more) = more.as_array() else { return };

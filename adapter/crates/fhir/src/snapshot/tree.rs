@@ -161,7 +161,8 @@ impl Node {
 
     /// The children's names, for a sentence.
     pub(super) fn names(&self) -> String {
-        let unsliced = self.children.iter().filter(|child| child.slice.is_none());
+        const MAX: usize = 50;
+        let unsliced = self.children.iter().filter(|child| child.slice.is_none()).take(MAX);
         unsliced.map(|child| child.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 

@@ -113,6 +113,8 @@ struct Question<'q> {
     note: &'q dyn Fn(Need),
     /// How many value sets were asked so far.
     asked: Cell<usize>,
+    /// How many parts of them.
+    work: &'q Cell<u64>,
 }
 
 impl Library {
@@ -125,7 +127,19 @@ impl Library {
         code: &str,
         note: &dyn Fn(Need),
     ) -> Membership {
-        let question = Question { library: self, system, code, note, asked: Cell::new(0) };
+        self.is_member_within(value_set, system, code, note, &Cell::new(0))
+    }
+
+    /// The same; how many parts of value sets were asked is added to `work`.
+    pub(crate) fn is_member_within(
+        &self,
+        value_set: &str,
+        system: Option<&str>,
+        code: &str,
+        note: &dyn Fn(Need),
+        work: &Cell<u64>,
+    ) -> Membership {
+        let question = Question { library: self, system, code, note, asked: Cell::new(0), work };
         let (url, version) = split(value_set);
         question.import(url, version, 0)
     }
@@ -140,8 +154,8 @@ impl Library {
         if !self.can_ask() {
             return Membership::Unknown;
         }
-        let asked = Cell::new(0);
-        let question = Question { library: self, system: Some(system), code, note, asked };
+        let (asked, work) = (Cell::new(0), &Cell::new(0));
+        let question = Question { library: self, system: Some(system), code, note, asked, work };
         question.elsewhere(&json!({"system": (system)}).to_string())
     }
 
@@ -228,6 +242,9 @@ impl Question<'_> {
     }
 
     fn ask(&self, codes: &Codes, depth: usize) -> Membership {
+        let parts = codes.include.len() + codes.exclude.len();
+        let systems = codes.expansion.as_ref().map_or(0, HashMap::len);
+        self.work.set(self.work.get().saturating_add((1 + parts + systems) as u64));
         let any = |parts: &[Part]| {
             let none = Membership::NotMember;
             parts.iter().fold(none, |so_far, part| so_far.or(|| self.part(part, depth)))

@@ -149,7 +149,7 @@ impl Terms<'_> {
             _ => format!("{path} has preferably a code of the value set {url}"),
         };
         // A code of another system is not a slip of the pen.
-        let near = first.filter(|(system, _)| system.is_none_or(str::is_empty));
+        let near = first.filter(|(system, _)| system.is_none_or(str::is_empty) && self.may_seek());
         let near = near.and_then(|(_, code)| {
             let (all, _) = self.library.some_codes(set, MAX_COMPARED)?;
             nearest(code, all.into_iter()).filter(|near| *near != code)

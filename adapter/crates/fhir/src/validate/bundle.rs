@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::invariant::broken;
+use super::target::MAX_URL;
 use super::{Place, Validator, reference};
 use crate::{Issue, IssueType, Json};
 
@@ -19,6 +20,13 @@ impl<'a> Validator<'a> {
             if !reference::has_scheme(url) {
                 let text = "A fullUrl is absolute: a url, urn:uuid: or urn:oid:.";
                 self.report(&at, IssueType::Value, text);
+            }
+            if url.len() > MAX_URL {
+                let text = format!(
+                    "A fullUrl has {MAX_URL} bytes at most; relative references of this entry \
+                     were not followed."
+                );
+                self.report(&at, IssueType::TooLong, text);
             }
             let version = entry.str_at(&["resource", "meta", "versionId"]);
             if !known.insert((url, version)) && !is_history {

@@ -4,7 +4,7 @@
 //! Of content that is not here only the form is tested; that the rest was not looked up is told
 //! once for a resource.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::LazyLock;
 
 use compact_str::CompactString;
@@ -19,6 +19,10 @@ use crate::terminology::{
 };
 use crate::{Issue, IssueType, Json, Object};
 
+/// Most parts of value sets that are asked for codes.
+const MAX_WORK: u64 = 10_000_000;
+/// Most codes of one resource for which the nearest is looked for.
+const MAX_SOUGHT: usize = 100;
 /// Most systems and value sets that are named as not looked up.
 const MAX_NAMED: usize = 8;
 /// Longest of their names, in bytes.
@@ -34,6 +38,10 @@ pub(crate) struct Terms<'a> {
     missing: Option<&'a Missing>,
     /// Systems and value sets whose content would have been needed.
     unchecked: RefCell<Vec<CompactString>>,
+    /// How often the nearest code was looked for.
+    sought: Cell<usize>,
+    /// Parts of value sets that were asked for a code.
+    work: Cell<u64>,
 }
 
 /// What R4 itself defines.
@@ -42,12 +50,13 @@ pub(super) static R4: LazyLock<Library> = LazyLock::new(Library::r4);
 impl<'a> Terms<'a> {
     /// Everything about codes; what would have been needed is noted.
     pub(crate) fn new(library: &'a Library, missing: &'a Missing) -> Terms<'a> {
-        Terms { library, missing: Some(missing), unchecked: RefCell::default() }
+        Terms { missing: Some(missing), ..Terms::required(library) }
     }
 
     /// Required bindings only.
     pub(crate) fn required(library: &'a Library) -> Terms<'a> {
-        Terms { library, missing: None, unchecked: RefCell::default() }
+        let (unchecked, sought, work) = Default::default();
+        Terms { library, missing: None, unchecked, sought, work }
     }
 
     /// Whether more is looked at than required bindings.
@@ -63,7 +72,27 @@ impl<'a> Terms<'a> {
 
     /// Whether a code is in a value set.
     pub(super) fn membership(&self, set: &str, system: Option<&str>, code: &str) -> Membership {
-        self.library.is_member(set, system, code, &|need| self.note(need))
+        if self.work.get() > MAX_WORK {
+            return Membership::Unknown;
+        }
+        self.library.is_member_within(set, system, code, &|need| self.note(need), &self.work)
+    }
+
+    /// Parts of value sets that were asked for a code, so far.
+    pub(super) fn work(&self) -> &Cell<u64> {
+        &self.work
+    }
+
+    /// Whether so much was asked that the rest was not.
+    pub(super) fn is_spent(&self) -> bool {
+        self.work.get() > MAX_WORK
+    }
+
+    /// Whether the nearest code may be looked for once more.
+    pub(super) fn may_seek(&self) -> bool {
+        let sought = self.sought.get();
+        self.sought.set(sought.saturating_add(1));
+        sought < MAX_SOUGHT
     }
 
     /// Remembers that something could not be looked up.
@@ -123,7 +152,7 @@ impl<'a> Terms<'a> {
                 None => Vec::new(),
                 Some(code) => match known.get(code) {
                     Some(concept) => concept_findings(known, concept, code, display),
-                    None if known.is_complete => vec![("code", unknown_code(known, code))],
+                    None if known.is_complete => vec![("code", self.unknown_code(known, code))],
                     None => self.elsewhere(system, Some(code)).into_iter().collect(),
                 },
             },
@@ -167,6 +196,18 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// That a system, all of which is here, does not have a code.
+    pub(super) fn unknown_code(&self, system: &CodeSystem, code: &str) -> Issue {
+        let near = if self.may_seek() { near(system, code) } else { None };
+        let text = match near {
+            Some(near) => {
+                format!("The code system {} has no such code; the nearest is {near}.", system.url)
+            }
+            None => format!("The code system {} has no such code.", system.url),
+        };
+        with(Issue::error(IssueType::CodeInvalid, text), code)
+    }
+
     /// What is wrong with a system that is not known.
     pub(super) fn no_system(&self, system: &str) -> Option<Issue> {
         let is_set = matches!(self.library.set(system, None), Find::Here(_));
@@ -203,22 +244,16 @@ fn with(issue: Issue, value: &str) -> Issue {
     if value.len() <= 256 { issue.value(value) } else { issue }
 }
 
-pub(super) fn unknown_code(system: &CodeSystem, code: &str) -> Issue {
+/// The code that is meant, perhaps.
+fn near<'s>(system: &'s CodeSystem, code: &str) -> Option<&'s str> {
     let concepts = || system.concepts().iter();
     let folded = fold(code);
     // Often the display was written for the code.
     let named = concepts()
         .find(|concept| concept.display.as_deref().is_some_and(|display| fold(display) == folded));
-    let near = named
+    named
         .map(|concept| concept.code.as_str())
-        .or_else(|| nearest(code, concepts().map(|concept| concept.code.as_str())));
-    let text = match near {
-        Some(near) => {
-            format!("The code system {} has no such code; the nearest is {near}.", system.url)
-        }
-        None => format!("The code system {} has no such code.", system.url),
-    };
-    with(Issue::error(IssueType::CodeInvalid, text), code)
+        .or_else(|| nearest(code, concepts().map(|concept| concept.code.as_str())))
 }
 
 /// What is to be said of a code that the system has.

@@ -15,45 +15,55 @@ const OF_COMPOSITION: [&str; 4] = ["subject", "encounter", "author", "custodian"
 /// Those of a section.
 const OF_SECTION: [&str; 3] = ["author", "focus", "entry"];
 
+/// A `fullUrl`, and the version where one is meant.
+type Named<'a> = (&'a str, Option<&'a str>);
+
 /// The entries of a Bundle.
 struct Entries<'a> {
     entries: &'a [Json],
-    by_url: HashMap<&'a str, Vec<usize>>,
+    /// The group that a name means.
+    by_name: HashMap<Named<'a>, usize>,
+    /// The entries of each group: those with one `fullUrl`, or with one `fullUrl` and version.
+    groups: Vec<Vec<usize>>,
 }
 
 impl<'a> Entries<'a> {
     fn read(bundle: &'a Json) -> Entries<'a> {
         let entries = bundle.list("entry");
-        let mut by_url: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut found = Entries { entries, by_name: HashMap::new(), groups: Vec::new() };
         for (index, entry) in entries.iter().enumerate() {
-            if let Some(url) = entry.str_at(&["fullUrl"]) {
-                by_url.entry(url).or_default().push(index);
+            let Some(url) = entry.str_at(&["fullUrl"]) else { continue };
+            let version = entry.str_at(&["resource", "meta", "versionId"]);
+            for name in [Some((url, None)), version.map(|version| (url, Some(version)))] {
+                let Some(name) = name else { continue };
+                let new = found.groups.len();
+                let group = *found.by_name.entry(name).or_insert(new);
+                if group == new {
+                    found.groups.push(Vec::new());
+                }
+                if let Some(group) = found.groups.get_mut(group) {
+                    group.push(index);
+                }
             }
         }
-        Entries { entries, by_url }
+        found
     }
 
-    /// The entries that a reference within an entry means.
-    fn find(&self, text: &str, from: usize) -> Vec<usize> {
+    /// The group of entries that a reference within an entry means.
+    fn find(&self, text: &str, from: usize) -> Option<usize> {
         let text = text.split('#').next().unwrap_or(text);
         let (plain, version) = match text.split_once("/_history/") {
             Some((plain, version)) => (plain, Some(version)),
             None => (text, None),
         };
-        let found = match reference::has_scheme(plain) {
-            true => self.by_url.get(plain),
-            false => self.entries.get(from).and_then(|entry| {
-                let base = target::base_of(entry.str_at(&["fullUrl"])?, entry.get("resource")?);
-                let whole = base.map(|base| format!("{base}{plain}"));
-                // That a `fullUrl` is relative itself is told there.
-                self.by_url.get(whole.as_deref().unwrap_or(plain))
-            }),
-        };
-        let is_version = |index: &usize| {
-            let of = |entry: &'a Json| entry.str_at(&["resource", "meta", "versionId"]);
-            version.is_none() || self.entries.get(*index).and_then(of) == version
-        };
-        found.into_iter().flatten().copied().filter(is_version).collect()
+        if reference::has_scheme(plain) {
+            return self.by_name.get(&(plain, version)).copied();
+        }
+        let entry = self.entries.get(from)?;
+        let base = target::base_of(entry.str_at(&["fullUrl"])?, entry.get("resource")?);
+        let whole = base.map(|base| format!("{base}{plain}"));
+        // That a `fullUrl` is relative itself is told there.
+        self.by_name.get(&(whole.as_deref().unwrap_or(plain), version)).copied()
     }
 }
 
@@ -113,7 +123,8 @@ impl<'a> Validator<'a> {
             else {
                 continue;
             };
-            let text = match entries.find(text, 0).len() {
+            let group = entries.find(text, 0).and_then(|group| entries.groups.get(group));
+            let text = match group.map_or(0, Vec::len) {
                 1 => continue,
                 0 => {
                     "The target is not among the entries of the Bundle; put it in, with a fullUrl \
@@ -132,16 +143,21 @@ impl<'a> Validator<'a> {
     /// Whether each entry refers to one that is reached from the first, or is referred to by one.
     fn reach_all(&mut self, entries: &Entries<'a>, is_document: bool, place: &Place) {
         let count = entries.entries.len();
-        let mut linked: Vec<Vec<usize>> = vec![Vec::new(); count];
+        // The groups of each entry: those to which it refers and those of which it is one. A group
+        // stands between, as many entries may refer to many of the same name.
+        let mut around: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut members: Vec<Vec<usize>> = entries.groups.clone();
+        for (group, entries) in entries.groups.iter().enumerate() {
+            for index in entries {
+                around.get_mut(*index).into_iter().for_each(|around| around.push(group));
+            }
+        }
         for (from, entry) in entries.entries.iter().enumerate() {
             let mut texts = Vec::new();
             references(entry, 0, &mut texts);
-            for to in texts.iter().flat_map(|text| entries.find(text, from)) {
-                for (one, other) in [(from, to), (to, from)] {
-                    if let Some(linked) = linked.get_mut(one) {
-                        linked.push(other);
-                    }
-                }
+            for group in texts.iter().filter_map(|text| entries.find(text, from)) {
+                around.get_mut(from).into_iter().for_each(|around| around.push(group));
+                members.get_mut(group).into_iter().for_each(|members| members.push(from));
             }
         }
         let mut is_reached = vec![false; count];
@@ -149,7 +165,10 @@ impl<'a> Validator<'a> {
         while let Some(index) = open.pop() {
             if let Some(place @ false) = is_reached.get_mut(index) {
                 *place = true;
-                open.extend(linked.get(index).into_iter().flatten());
+                for group in around.get(index).into_iter().flatten() {
+                    // What was taken is not gone through again.
+                    open.extend(members.get_mut(*group).map(std::mem::take).unwrap_or_default());
+                }
             }
         }
         let what = if is_document { "Composition" } else { "MessageHeader" };

@@ -164,6 +164,7 @@ impl<'c> Environment<'c> for Around<'c, 'c> {
         let place = Place::below(kind.name, self.depth);
         nested.apply(profile, item, &place, scope);
         validator.work.set(nested.work.get());
+        validator.terms.work().set(nested.terms.work().get());
         validator.tally.count(nested.tally.steps()).ok()?;
         Some(!nested.issues.iter().any(crate::Issue::is_error))
     }

@@ -8,7 +8,7 @@ use std::ptr;
 use super::environment::Truth;
 use super::invariant::broken;
 use super::item::Item;
-use super::profile::shown;
+use super::words::{listed, shown};
 use super::{Need, Place, Scope, Validator, reference};
 use crate::definitions::{Kind, Type};
 use crate::path::Value;
@@ -59,6 +59,9 @@ impl<'a> Validator<'a> {
             };
             let list = place.child(name);
             let at = list.item(index);
+            if self.is_spent(&at) {
+                return;
+            }
             let Some(profile) = world.profiles.find(url) else {
                 self.miss(Need::Profile(url.to_owned()));
                 let url = shown(url);
@@ -108,22 +111,20 @@ impl<'a> Validator<'a> {
         scope: Scope<'a>,
     ) {
         let contexts = &definition.contexts;
+        self.spend(contexts.len().saturating_mul(4));
         if !contexts.is_empty()
             && !contexts.iter().any(|context| self.is_context(context, holder, place, scope))
         {
-            let named: Vec<&str> = contexts
-                .iter()
-                .map(|context| match context {
-                    profile::Context::Element(text)
-                    | profile::Context::Extension(text)
-                    | profile::Context::Path(text, _) => text.as_str(),
-                })
-                .collect();
+            let named = listed(contexts.iter().map(|context| match context {
+                profile::Context::Element(text)
+                | profile::Context::Extension(text)
+                | profile::Context::Path(text, _) => text.as_str(),
+            }));
             let text = format!(
                 "The extension {} is not for {}; it is for {}.",
                 profile.url,
                 place.path(),
-                named.join(", ")
+                named
             );
             self.push(at, Issue::error(IssueType::Extension, text).rule(&profile.url));
         }
@@ -191,6 +192,10 @@ impl<'a> Validator<'a> {
             return;
         }
         for (index, part) in item.list("extension").iter().enumerate() {
+            self.spend(definition.parts.len() / 8);
+            if self.is_spent(at) {
+                return;
+            }
             let Some(url) = part.str_at(&["url"]) else { continue };
             let is_part = definition.parts.iter().any(|known| known == url);
             if is_part || reference::has_scheme(url) {
@@ -201,7 +206,7 @@ impl<'a> Validator<'a> {
                 "The extension {} has no part {}; its parts are {}.",
                 profile.url,
                 shown(url),
-                definition.parts.join(", ")
+                listed(definition.parts.iter().map(String::as_str))
             );
             let issue = Issue::error(IssueType::Extension, text).rule(&profile.url);
             self.push(&list.item(index), issue);

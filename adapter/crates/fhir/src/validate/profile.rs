@@ -10,6 +10,7 @@ use std::ptr;
 use super::binding::Bound;
 use super::environment::Truth;
 use super::item::{Item, Items};
+use super::words::{listed, shown};
 use super::{Need, Place, Scope, Validator, value};
 use crate::definitions::{System, Type};
 use crate::path::{PathError, Value};
@@ -145,6 +146,15 @@ impl<'a> Validator<'a> {
             return self.push(place, Issue::warning(IssueType::TooCostly, text));
         }
         let Some(tree) = &profile.compiled(world.profiles, world.definitions).tree else {
+            if profile.is_too_large() {
+                let text = format!(
+                    "The profile {} is too large, so it was not checked; split it into smaller \
+                     ones.",
+                    profile.url
+                );
+                let issue = Issue::warning(IssueType::TooCostly, text).rule(&profile.url);
+                return self.push(place, issue);
+            }
             let text = format!(
                 "The profile {} cannot be used, as it has no snapshot and none can be made of it.",
                 profile.url
@@ -160,6 +170,7 @@ impl<'a> Validator<'a> {
             let issue = Issue::error(IssueType::Structure, text).rule(&profile.url);
             return self.push(place, issue);
         }
+        self.spend(part.map_or(0, |_| tree.nodes.len() / 8));
         let root = match part {
             Some(part) => tree.nodes.iter().find(|rules| rules.id == part),
             None => tree.nodes.first(),
@@ -200,6 +211,11 @@ impl<'a> Validator<'a> {
         let children = rules.children.iter().chain(same.iter().flat_map(|same| &same.children));
         for child in children {
             let Some(child) = on.tree.nodes.get(*child) else { continue };
+            // The object is looked through for each of them.
+            self.spend(object.len() / 4);
+            if self.is_spent(place) {
+                return;
+            }
             match Items::of(self.definitions, child, object) {
                 Some(items) => self.items(on, child, items, place, scope),
                 None => {
@@ -288,7 +304,9 @@ impl<'a> Validator<'a> {
                 continue;
             }
             let what = if is_fixed { "exactly" } else { "at least" };
-            let wanted_text = shown(&wanted.to_string());
+            let whole = wanted.to_string();
+            self.spend(whole.len() / 16);
+            let wanted_text = shown(&whole);
             let text = match value::difference(json, wanted, is_fixed) {
                 Some(member) => format!(
                     "{} must have {what} the value {wanted_text}; it differs in {member}.",
@@ -346,13 +364,9 @@ impl<'a> Validator<'a> {
         let fits = |rule: &&'a TypeRule| definitions.derives(item.kind, &rule.code);
         let mut fitting = rules.types.iter().filter(fits).peekable();
         if fitting.peek().is_none() {
-            let codes: Vec<&str> = rules.types.iter().map(|rule| rule.code.as_str()).collect();
-            let text = format!(
-                "{} has the type {}; allowed: {}.",
-                named(rules),
-                item.kind.name,
-                codes.join(", ")
-            );
+            let codes = listed(rules.types.iter().map(|rule| rule.code.as_str()));
+            let text =
+                format!("{} has the type {}; allowed: {}.", named(rules), item.kind.name, codes);
             return self.broken(on, &rules.id, place, Issue::error(IssueType::Structure, text));
         }
         for rule in fitting {
@@ -403,7 +417,7 @@ impl<'a> Validator<'a> {
                 }
             }
         }
-        let profiles = profiles.join(", ");
+        let profiles = listed(profiles.iter().map(String::as_str));
         let text = match nearest.and_then(|issues| issues.into_iter().next()) {
             Some(why) => format!(
                 "{} conforms to none of the profiles {profiles}; for the nearest: {}",
@@ -514,6 +528,11 @@ impl<'a> Validator<'a> {
         self.push(place, issue.rule(format!("{}#{rule}", on.profile.url)));
     }
 
+    /// Counts work that is done at once.
+    pub(super) fn spend(&self, work: usize) {
+        self.work.set(self.work.get().saturating_add(work as u64));
+    }
+
     /// Whether all work was done that may be done; then an issue says so, once.
     pub(super) fn is_spent(&mut self, place: &Place) -> bool {
         let work = self.work.get().saturating_add(1);
@@ -525,7 +544,7 @@ impl<'a> Validator<'a> {
                 "The profiles ask for more than {} checks; the rest is not checked.",
                 self.limits.work
             );
-            self.push(place, Issue::error(IssueType::TooCostly, text));
+            self.add(Issue::error(IssueType::TooCostly, text).at(place.to_string()));
         }
         is_spent
     }
@@ -553,13 +572,4 @@ fn said(value: &Json) -> String {
 /// An element as a sentence names it: its path.
 pub(super) fn named(rules: &Rules) -> &str {
     if rules.id.is_empty() { &rules.name } else { &rules.id }
-}
-
-/// Text of a profile, cut so that an issue stays short.
-pub(super) fn shown(text: &str) -> String {
-    const MAX: usize = 300;
-    match text.char_indices().nth(MAX) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }

@@ -4,7 +4,7 @@
 //! whole `fullUrl`, in the Bundle. Nothing else is looked up.
 
 use super::invariant::broken;
-use super::profile::shown;
+use super::words::shown;
 use super::{Place, Scope, Validator, primitive};
 use crate::definitions::ElementType;
 use crate::{Issue, IssueType, Json, Object, Severity};

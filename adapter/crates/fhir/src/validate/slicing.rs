@@ -4,10 +4,13 @@
 //! cannot be decided, because the target of a reference is not at hand or the profile does not say
 //! what tells the slice, that is told, and nothing is claimed about the value.
 
+use std::collections::HashMap;
+
 use smallvec::SmallVec;
 
 use super::item::{Item, Items};
 use super::profile::{Applied, named};
+use super::words::listed;
 use super::{Need, Place, Scope, Validator, value};
 use crate::profile::rules::{Matcher, Rules, Slice, SlicingRules, Step, Test};
 use crate::{Issue, IssueType, Json};
@@ -30,6 +33,7 @@ impl<'a> Validator<'a> {
 
     /// An element that is not there has no values of its slices.
     pub(super) fn no_slices(&mut self, on: Applied<'a>, rules: &'a Rules, place: &Place) {
+        self.spend(rules.slices.len() / 4);
         // That the element is missing says enough.
         if rules.min.is_some() {
             return;
@@ -51,6 +55,7 @@ impl<'a> Validator<'a> {
         place: &Place,
         scope: Scope<'a>,
     ) {
+        self.spend(which.map_or(items.len(), <[usize]>::len) + rules.slices.len() / 16);
         let index_of = |number: usize| match which {
             Some(which) => which.get(number).copied().unwrap_or_default(),
             None => number,
@@ -62,6 +67,9 @@ impl<'a> Validator<'a> {
             let index = index_of(number);
             let item = items.get(self.definitions, index);
             let at = self.place_of(rules, items, index, item, place);
+            if self.is_spent(&at) {
+                return;
+            }
             if which.is_none() {
                 self.node(on, rules, item, &at, scope);
             }
@@ -114,12 +122,17 @@ impl<'a> Validator<'a> {
                 self.node(on, rules, item, &at, scope);
             }
         }
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        for position in belongs.iter().flatten() {
+            *counts.entry(*position).or_default() += 1;
+        }
         for (position, slice) in rules.slices.iter().enumerate() {
             let Some(own) = on.tree.nodes.get(slice.node) else { continue };
-            let is_one = |of: &Option<usize>| *of == Some(position);
-            let count = belongs.iter().filter(|of| is_one(of)).count();
+            let count = counts.get(&position).copied().unwrap_or_default();
             self.counted(on, rules, slice, own, count + doubts, count, place);
-            if !own.slices.is_empty() {
+            if !own.slices.is_empty() && !self.is_spent(place) {
+                self.spend(belongs.len() / 16);
+                let is_one = |of: &Option<usize>| *of == Some(position);
                 let numbers = belongs.iter().enumerate().filter(|(_, of)| is_one(of));
                 let members: Vec<usize> = numbers.map(|(number, _)| index_of(number)).collect();
                 self.divide(on, own, Some(&members), items, place, scope);
@@ -357,6 +370,5 @@ fn rests_on(rules: &Rules) -> String {
 }
 
 fn names(rules: &Rules) -> String {
-    let names: Vec<&str> = rules.slices.iter().map(|slice| slice.name.as_str()).collect();
-    names.join(", ")
+    listed(rules.slices.iter().map(|slice| slice.name.as_str()))
 }

@@ -5,9 +5,13 @@
 
 use super::item::Item;
 use super::profile::{Applied, named};
+use super::words::listed;
 use super::{Need, Place, Scope, Validator, reference};
 use crate::profile::rules::{Aggregation, Rules, Target, TypeRule};
 use crate::{Issue, IssueType, Json};
+
+/// Longest `fullUrl` that relative references continue, in bytes.
+pub(super) const MAX_URL: usize = 2_048;
 
 /// The target of a reference.
 #[derive(Clone, Copy)]
@@ -198,15 +202,19 @@ impl<'a> Validator<'a> {
         let text = format!(
             "The target of {} does not conform to {}: {}",
             named(rules),
-            profiles.join(" or "),
+            listed(profiles.iter().copied()),
             why.map_or_else(String::new, |issue| issue.text)
         );
         self.broken(on, &rules.id, place, Issue::error(IssueType::Structure, text));
     }
 }
 
-/// The part of a `fullUrl` before the type and id, if it ends with those of its resource.
+/// The part of a `fullUrl` before the type and id, if it ends with those of its resource; none of
+/// one that is longer than [`MAX_URL`], as each relative reference would copy it.
 pub(super) fn base_of<'u>(full_url: &'u str, resource: &Json) -> Option<&'u str> {
+    if full_url.len() > MAX_URL {
+        return None;
+    }
     let is_http = full_url.starts_with("http://") || full_url.starts_with("https://");
     let before = full_url.strip_suffix(resource.str_at(&["id"])?)?.strip_suffix('/')?;
     let base = before.strip_suffix(resource.str_at(&["resourceType"])?)?;
@@ -222,9 +230,8 @@ fn word(mode: Aggregation) -> &'static str {
 }
 
 fn targets(targets: &[Target]) -> String {
-    let name = |target: &Target| match target {
-        Target::Type(name) => name.clone(),
-        Target::Profile(url) => url.clone(),
-    };
-    targets.iter().map(name).collect::<Vec<_>>().join(", ")
+    listed(targets.iter().map(|target| match target {
+        Target::Type(name) => name.as_str(),
+        Target::Profile(url) => url.as_str(),
+    }))
 }

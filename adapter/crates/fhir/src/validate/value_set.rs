@@ -1,7 +1,6 @@
 //! What R4 says in words of ValueSet and CodeSystem:
 //! <https://hl7.org/fhir/R4/valueset.html#compositions> and <https://hl7.org/fhir/R4/codesystem.html>.
 
-use super::coding::unknown_code;
 use super::reference::has_scheme;
 use super::{Place, Validator};
 use crate::terminology::Find;
@@ -35,7 +34,7 @@ impl Validator<'_> {
             if let Some(code) = concept.str_at(&["code"])
                 && known.get(code).is_none()
             {
-                let issue = unknown_code(known, code).severity(Severity::Warning);
+                let issue = self.terms.unknown_code(known, code).severity(Severity::Warning);
                 self.push(&place.child("concept").item(index).child("code"), issue);
             }
         }
