@@ -12,6 +12,9 @@ use crate::facade::{Error, Facade, Source};
 use crate::rules::Rules;
 use crate::security::Caller;
 
+/// Artefacts of one commit, which are in memory at the same time.
+const TOGETHER: usize = 100;
+
 /// The built service.
 pub struct App {
     /// The effective configuration.
@@ -54,15 +57,27 @@ impl App {
         App { settings, facade, landing, jobs, bulk, rules }
     }
 
-    /// Puts the compiled-in instruments, pathways and terminology among the resources, so that they
-    /// are read and searched like any other. The same artefact again changes nothing.
+    /// Puts the compiled-in instruments, pathways and terminology and the site's own artefacts among
+    /// the resources, so that they are read and searched like any other. The same artefact again
+    /// changes nothing.
     ///
     /// # Errors
     /// A sentence: which artefact is not valid and why, or why nothing can be stored.
     pub async fn serve_artefacts(&self) -> Result<(), String> {
-        let artefacts = self.rules.questionnaires.iter().chain(&self.rules.artefacts);
-        let artefacts: Vec<Json> = artefacts.cloned().collect();
-        let Err(error) = self.facade.put(&Caller::System, &artefacts, &[]).await else {
+        let ours = self.rules.questionnaires.iter().chain(&self.rules.artefacts);
+        let own = self.rules.packages.own().map(|entry| entry.resource());
+        let mut artefacts = ours.cloned().map(Ok).chain(own);
+        loop {
+            let some: Vec<Json> = artefacts.by_ref().take(TOGETHER).collect::<Result<_, _>>()?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.serve_together(&some).await?;
+        }
+    }
+
+    async fn serve_together(&self, artefacts: &[Json]) -> Result<(), String> {
+        let Err(error) = self.facade.put(&Caller::System, artefacts, &[]).await else {
             return Ok(());
         };
         // Which of them it is about is seen when each is tried alone.

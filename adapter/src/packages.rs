@@ -71,6 +71,8 @@ pub struct Entry {
     pub place: String,
     /// Its type.
     pub resource_type: String,
+    /// Its logical id.
+    pub id: Option<String>,
     /// Its canonical, without the version.
     pub url: Option<String>,
     /// Its business version.
@@ -127,11 +129,6 @@ impl Packages {
         entries.find(|entry| entry.version.as_deref() == text("version"))
     }
 
-    /// Whether there is a resource of the same type and canonical.
-    pub fn has(&self, resource: &Json) -> bool {
-        self.entry_of(resource).is_some()
-    }
-
     /// What there is to say of an artefact: the file that it lies in, else its canonical; the
     /// element; what is asked for; by which rule.
     pub fn told(&self, artefact: &Json, issue: &Issue) -> String {
@@ -146,6 +143,15 @@ impl Packages {
             told.push_str(&format!(" ({rule})"));
         }
         told
+    }
+
+    /// The resources that are the site's own, of several versions the newest: they are served.
+    pub fn own(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| {
+            let newest = |url: &String| self.find(&entry.resource_type, url);
+            let newest = entry.url.as_ref().and_then(newest);
+            !entry.in_package && newest.is_none_or(|newest| std::ptr::eq(newest, *entry))
+        })
     }
 
     /// All resources of a type, with every version of them.

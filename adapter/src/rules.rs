@@ -20,9 +20,9 @@ pub struct Rules {
     pub tables: Vec<ScoringTable>,
     /// What follows from scores.
     pub pathways: Vec<Pathway>,
-    /// Every artefact that is served besides: definitions of pathways and terminology.
+    /// Every artefact of ours that is served besides: definitions of pathways and terminology.
     pub artefacts: Vec<Json>,
-    /// What a site's packages hold. It is used and not served.
+    /// What a site adds: what its packages hold is used, and the rest is served, too.
     pub packages: Packages,
 }
 

@@ -114,30 +114,19 @@ pub fn definitions(profiles: &[PathBuf]) -> Result<(Definitions, Rules), String>
     let (mut definitions, mut rules) = known(profiles)?;
     let packages = &mut rules.packages;
     let mut warnings = Vec::new();
-    for entry in packages.entries() {
-        let is_parameter = entry.resource_type == "SearchParameter";
-        if entry.in_package && !is_parameter {
-            continue;
-        }
-        let place = |text: &str| format!("{}: {text}", entry.place);
+    for entry in packages.of_type("SearchParameter") {
         let resource = entry.resource()?;
-        if is_parameter
-            && let Some(issue) = definitions.add(&resource).into_iter().find(Issue::is_error)
-        {
-            let said = place(&issue.text);
+        if let Some(issue) = definitions.add(&resource).into_iter().find(Issue::is_error) {
+            let said = format!("{}: {}", entry.place, issue.text);
             if !entry.in_package {
                 return Err(said);
             }
             warnings.push(said);
         }
-        let newest = entry.url.as_deref().and_then(|url| packages.find(&entry.resource_type, url));
-        if entry.in_package || newest.is_some_and(|newest| !std::ptr::eq(newest, entry)) {
-            continue;
-        }
-        if resource.str_at(&["id"]).is_none() {
-            return Err(place("an artefact has no id, under which it could be served"));
-        }
-        rules.artefacts.push(resource);
+    }
+    if let Some(entry) = packages.own().find(|entry| entry.id.is_none()) {
+        let place = &entry.place;
+        return Err(format!("{place}: an artefact has no id, under which it could be served"));
     }
     packages.warnings.extend(warnings);
     Ok((definitions, rules))

@@ -19,6 +19,7 @@ pub struct Measured {
 pub struct Load {
     address: SocketAddr,
     make: Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>,
+    sent: Arc<AtomicU64>,
 }
 
 /// An answer.
@@ -29,7 +30,12 @@ pub struct Answer {
 
 impl Load {
     pub fn new(address: SocketAddr, make: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Load {
-        Load { address, make: Arc::new(make) }
+        Load { address, make: Arc::new(make), sent: Arc::default() }
+    }
+
+    /// How many requests were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     pub fn repeat(address: SocketAddr, request: Vec<u8>) -> Load {
@@ -43,7 +49,7 @@ impl Load {
         let begin = Instant::now();
         let mut running = Vec::new();
         for _ in 0..tasks {
-            let (address, make) = (self.address, self.make.clone());
+            let (address, make, count) = (self.address, self.make.clone(), self.sent.clone());
             running.push(tokio::spawn(async move {
                 let mut connection = Connection::open(address).await;
                 let mut times = Vec::new();
@@ -52,6 +58,7 @@ impl Load {
                     let sent = Instant::now();
                     let answer = connection.send(&request).await;
                     times.push(sent.elapsed());
+                    count.fetch_add(1, Ordering::Relaxed);
                     assert!(answer.status < 300, "{}", String::from_utf8_lossy(&answer.body));
                 }
                 times

@@ -119,17 +119,12 @@ async fn measure(name: &str, database: &str) {
 
 /// Serves a fresh App on a free port.
 async fn serve_at(database: &str) -> std::net::SocketAddr {
-    serve_with(database, Options::default()).await
-}
-
-/// The same with these options.
-async fn serve_with(database: &str, options: Options) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let options = Options {
         listen: Some(address),
         base_url: Some(format!("http://{address}/fhir")),
-        ..options
+        ..Options::default()
     };
     let settings = options.settle().expect("default options");
     let (definitions, rules) = serve::definitions(&settings.profiles).unwrap();

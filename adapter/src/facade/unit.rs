@@ -2,6 +2,7 @@
 
 mod references;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -574,13 +575,14 @@ fn stamp(mut resource: Json, version: i64, now: i64) -> Json {
 
 /// Whether two resources say the same but for the version and time that the service writes.
 fn same(stored: &Json, new: &Json) -> bool {
-    let members = |resource: &Json| -> Vec<(String, Json)> {
+    fn members(resource: &Json) -> Vec<(&str, Cow<'_, Json>)> {
         let Some(object) = resource.as_object() else { return Vec::new() };
         let mut members = Vec::with_capacity(object.len());
         for (name, value) in object.iter() {
-            let mut value = value.clone();
+            let mut value = Cow::Borrowed(value);
             if name == "meta"
-                && let Some(meta) = value.as_object_mut()
+                && value.as_object().is_some()
+                && let Some(meta) = value.to_mut().as_object_mut()
             {
                 meta.remove("versionId");
                 meta.remove("lastUpdated");
@@ -588,10 +590,10 @@ fn same(stored: &Json, new: &Json) -> bool {
                     continue;
                 }
             }
-            members.push((name.to_owned(), value));
+            members.push((name, value));
         }
-        members.sort_by(|a, b| a.0.cmp(&b.0));
+        members.sort_by_key(|(name, _)| *name);
         members
-    };
+    }
     members(stored) == members(new)
 }

@@ -93,15 +93,12 @@ impl<'a> Asked<'a> {
 }
 
 impl Known {
-    /// What R4, we and the site define. What cannot be used is left out and told of in the log;
-    /// `lumbar check` finds it, too.
+    /// What R4, we and the site define. What cannot be used is left out; `lumbar check` tells it.
     pub fn of(rules: &Rules) -> Known {
         let mut known =
             Known { profiles: Profiles::r4(), terminology: Library::r4(), ..Known::default() };
         for artefact in &rules.artefacts {
             let issues = match artefact.str_at(&["resourceType"]) {
-                // Of what a site adds the text is kept below, and read when it is used.
-                Some("StructureDefinition") if rules.packages.has(artefact) => Vec::new(),
                 Some("StructureDefinition") => known.profiles.add(artefact),
                 _ => known.terminology.add(artefact).err().into_iter().collect(),
             };
@@ -109,9 +106,16 @@ impl Known {
                 tracing::warn!(reason = issue.text, "an artefact cannot be validated by");
             }
         }
+        // Of what a site adds the text is kept, and read when it is used.
         for entry in rules.packages.of_type("StructureDefinition") {
             if let Some(url) = entry.url.as_deref() {
                 known.profiles.add_text(url, entry.version.as_deref(), entry.text().clone());
+            }
+        }
+        for entry in rules.packages.own() {
+            if let Some(url) = entry.url.as_deref() {
+                let (of, version) = (&entry.resource_type, entry.version.as_deref());
+                known.terminology.add_text(of, url, version, entry.text().clone());
             }
         }
         known

@@ -160,6 +160,7 @@ impl Reader<'_> {
         self.packages.entries.push(Entry {
             place: place.to_owned(),
             resource_type,
+            id: head.id,
             url: head.url,
             version: head.version,
             of_type: head.of_type,

@@ -4,6 +4,7 @@
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) resource_type: Option<String>,
+    pub(super) id: Option<String>,
     pub(super) url: Option<String>,
     pub(super) version: Option<String>,
     pub(super) of_type: Option<String>,
@@ -70,6 +71,7 @@ impl Head {
     fn keep(&mut self, name: &[u8], string: &[u8]) -> Option<()> {
         let member = match name {
             b"resourceType" => &mut self.resource_type,
+            b"id" => &mut self.id,
             b"url" => &mut self.url,
             b"version" => &mut self.version,
             b"type" => &mut self.of_type,
@@ -98,10 +100,10 @@ mod tests {
     #[test]
     fn only_members_of_the_object_itself_are_read() {
         let text = br#" {"a":{"url":"no","b":["url",{"version":"no"}]},"resourceType":"ValueSet",
-            "url":"urn:\u0061","name":"version","version":"1","x":"}","kind":7,"type":"\\"}"#;
+            "id":"v","url":"urn:\u0061","name":"version","version":"1","x":"}","kind":7,"type":"\\"}"#;
         let head = read(text).unwrap();
         assert_eq!(head.resource_type.as_deref(), Some("ValueSet"));
-        assert_eq!(head.url.as_deref(), Some("urn:a"));
+        assert_eq!((head.id.as_deref(), head.url.as_deref()), (Some("v"), Some("urn:a")));
         assert_eq!(head.version.as_deref(), Some("1"));
         assert_eq!((head.kind, head.of_type.as_deref()), (None, Some("\\")));
     }

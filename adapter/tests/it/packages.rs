@@ -190,8 +190,8 @@ fn a_site_serves_its_own_artefacts_and_uses_those_of_packages() {
     package(folder.path(), "x.tgz", &members);
     let (_, rules) = serve::definitions(&[folder.path().to_owned()]).unwrap();
     let served = |url: &str| -> Vec<&str> {
-        let found = rules.artefacts.iter().filter(|found| found.str_at(&["url"]) == Some(url));
-        found.filter_map(|found| found.str_at(&["version"])).collect()
+        let found = rules.packages.own().filter(|found| found.url.as_deref() == Some(url));
+        found.filter_map(|found| found.version.as_deref()).collect()
     };
     assert_eq!(served("urn:own"), ["1.1.0"]);
     assert!(served("urn:v").is_empty());

@@ -10,6 +10,7 @@ mod element;
 mod search_parameter;
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 pub use element::{Binding, Element, ElementType, Invariant, Kind, System, Type};
 pub use search_parameter::{Component, SearchKind, SearchParameter};
@@ -31,24 +32,29 @@ const COMPARTMENTS: &str = include_str!("../../../../profiles/r4/compartments.ts
 pub(crate) const LANGUAGES: [&str; 2] =
     ["http://hl7.org/fhir/ValueSet/languages", "http://hl7.org/fhir/ValueSet/all-languages"];
 
-/// Types, elements and search parameters of R4 and of the site.
+/// Types, elements and search parameters of R4 and of the site. A copy is cheap.
 #[derive(Clone, Debug)]
 pub struct Definitions {
-    types: Types,
+    types: Arc<Types>,
     parameters: SearchParameters,
-    compartments: Compartments,
-    issues: Vec<Issue>,
+    compartments: Arc<Compartments>,
+    issues: Arc<[Issue]>,
 }
+
+/// Those of R4, read once.
+static R4: LazyLock<Definitions> = LazyLock::new(|| {
+    let types = Types::read(TYPES, ELEMENTS, INVARIANTS, CORRECTIONS);
+    let mut issues = Vec::new();
+    let parameters =
+        SearchParameters::read(SEARCH_PARAMETERS, SEARCH_CORRECTIONS, &types, &mut issues);
+    let compartments = Arc::new(Compartments::read(COMPARTMENTS));
+    Definitions { types: Arc::new(types), parameters, compartments, issues: issues.into() }
+});
 
 impl Definitions {
     /// The definitions of R4 (4.0.1).
     pub fn r4() -> Definitions {
-        let types = Types::read(TYPES, ELEMENTS, INVARIANTS, CORRECTIONS);
-        let mut issues = Vec::new();
-        let parameters =
-            SearchParameters::read(SEARCH_PARAMETERS, SEARCH_CORRECTIONS, &types, &mut issues);
-        let compartments = Compartments::read(COMPARTMENTS);
-        Definitions { types, parameters, compartments, issues }
+        R4.clone()
     }
 
     /// What is wrong with the definitions themselves; empty for R4.
@@ -316,6 +322,8 @@ mod tests {
         assert_eq!(issues.len(), 1, "{issues:?}");
         assert!(definitions.search_parameter("Observation", "risk").is_some());
         assert!(definitions.search_parameter("Patient", "risk").is_none());
+        let others = Definitions::r4();
+        assert!(others.search_parameter("Observation", "risk").is_none(), "a copy is its own");
         for wrong in [
             json!({"resourceType": "Patient"}),
             json!({"resourceType": "SearchParameter", "code": "a", "base": ["Patient"]}),

@@ -1,5 +1,7 @@
 //! What wants to take time or memory without end is stopped, and that it was stopped is told.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 use std::fs;
 use std::sync::{Arc, LazyLock};
 use std::thread;

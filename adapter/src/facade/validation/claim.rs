@@ -3,7 +3,7 @@
 use lumbar_fhir::validate::Limits;
 use lumbar_fhir::{Issue, Json, json};
 
-use super::Facade;
+use super::{Asked, Facade};
 use crate::config::ID_BASE;
 
 impl Facade {
@@ -18,7 +18,7 @@ impl Facade {
                 &definitions,
                 &known.resources,
                 resource,
-                std::slice::from_ref(&profile),
+                Asked { profiles: std::slice::from_ref(&profile), ..Asked::to_store() },
                 Limits::default(),
                 self.source.now(),
             );

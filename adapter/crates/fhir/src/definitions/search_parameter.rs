@@ -1,6 +1,7 @@
 //! Search parameters: <https://hl7.org/fhir/R4/searchparameter.html>.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::element::Types;
 use super::rows;
@@ -87,12 +88,12 @@ impl SearchKind {
     }
 }
 
-/// Search parameters by base type.
+/// Search parameters by base type. Copies share those of a base until one of them adds to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SearchParameters {
-    by_base: HashMap<String, Vec<SearchParameter>>,
+    by_base: Arc<HashMap<String, Arc<Vec<SearchParameter>>>>,
     /// Type and targets by canonical, for the parts of composites.
-    by_url: HashMap<String, (SearchKind, Vec<String>)>,
+    by_url: Arc<HashMap<String, (SearchKind, Vec<String>)>>,
 }
 
 /// A SearchParameter before its expression is split.
@@ -119,7 +120,8 @@ impl SearchParameters {
         for [url, _, kind, _, targets] in rows(table) {
             if let Some(kind) = SearchKind::parse(kind) {
                 let targets = words(targets).map(str::to_string).collect();
-                parameters.by_url.insert(url.to_string(), (kind, targets));
+                let by_url = Arc::make_mut(&mut parameters.by_url);
+                by_url.insert(url.to_string(), (kind, targets));
             }
         }
         let corrected: HashMap<&str, &str> =
@@ -194,7 +196,7 @@ impl SearchParameters {
             return issues;
         }
         let targets = source.targets.iter().map(|target| (*target).to_string()).collect();
-        self.by_url.insert(url.to_string(), (kind, targets));
+        Arc::make_mut(&mut self.by_url).insert(url.to_string(), (kind, targets));
         self.insert(&source, types, &mut issues);
         issues
     }
@@ -219,7 +221,8 @@ impl SearchParameters {
                         issues.push(Issue::error(IssueType::NotSupported, reason));
                         return;
                     }
-                    let known = self.by_base.entry((*base).to_string()).or_default();
+                    let by_base = Arc::make_mut(&mut self.by_base);
+                    let known = Arc::make_mut(by_base.entry((*base).to_string()).or_default());
                     known.retain(|other| other.code != parameter.code);
                     known.push(parameter);
                 }
@@ -232,11 +235,11 @@ impl SearchParameters {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &SearchParameter> {
-        self.by_base.values().flatten()
+        self.by_base.values().flat_map(|known| known.iter())
     }
 
     pub(super) fn of(&self, base: &str) -> &[SearchParameter] {
-        self.by_base.get(base).map_or(&[], Vec::as_slice)
+        self.by_base.get(base).map_or(&[], |known| known.as_slice())
     }
 
     fn parameter(

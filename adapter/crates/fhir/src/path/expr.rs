@@ -42,7 +42,7 @@ pub(crate) enum Expr {
 #[derive(Clone, Debug)]
 pub(crate) struct Literal {
     pub text: String,
-    /// The text as a regular expression, once it is used as one.
+    /// The regular expression that the function makes of it whose argument it is.
     pub pattern: OnceLock<Option<Pattern>>,
 }
 

@@ -52,6 +52,20 @@ fn a_check_finds_elements_that_cannot_exist() {
 }
 
 #[test]
+fn a_regular_expression_that_is_kept_serves_every_item() {
+    for (text, expected) in [
+        ("name.given.select(replaceMatches('[aA].*', '_'))", json!(["M_", "J", "M_"])),
+        ("name.given.where(matchesFull('M.y'))", json!(["May"])),
+        ("name.given.where(matches('M.|J'))", json!(["Mary", "J", "May"])),
+        ("name.given.select(replaceMatches('', '_'))", json!(["Mary", "J", "May"])),
+    ] {
+        assert_eq!(Json::Array(evaluate(text).unwrap()), expected, "{text}");
+    }
+    assert!(evaluate("name.given.where(matches('('))").is_err());
+    assert_eq!(evaluate("photo.title.replaceMatches('(', '')"), Ok(Vec::new()));
+}
+
+#[test]
 fn depth_is_bounded_before_the_stack_is() {
     let deep = [
         format!("{}1{}", "(".repeat(50_000 / 2), ")".repeat(50_000 / 2)),

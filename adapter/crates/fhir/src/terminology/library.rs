@@ -79,11 +79,46 @@ impl<T> Shelf<T> {
     }
 }
 
+/// An artefact; one that came as a JSON text is read when it is first used.
+#[derive(Debug)]
+struct Source<T> {
+    version: Option<String>,
+    text: Option<Arc<[u8]>>,
+    read: OnceLock<Option<Arc<T>>>,
+}
+
+impl<T> Source<T> {
+    fn read(version: Option<&str>, artefact: Arc<T>) -> Arc<Source<T>> {
+        let version = version.map(str::to_owned);
+        Arc::new(Source { version, text: None, read: OnceLock::from(Some(artefact)) })
+    }
+
+    fn unread(version: Option<&str>, text: Arc<[u8]>) -> Arc<Source<T>> {
+        let version = version.map(str::to_owned);
+        Arc::new(Source { version, text: Some(text), read: OnceLock::new() })
+    }
+
+    /// The artefact; one that cannot be read is as good as none.
+    fn get(&self, read: impl Fn(&Json) -> Result<T, Issue>) -> Find<&Arc<T>> {
+        let artefact = self.read.get_or_init(|| {
+            let json = Json::parse(self.text.as_deref()?).ok()?;
+            read(&json).ok().map(Arc::new)
+        });
+        artefact.as_ref().map_or(Find::Absent, Find::Here)
+    }
+}
+
 /// A value set, and its codes once they were asked for.
 #[derive(Clone, Debug)]
 struct Held {
-    set: Arc<ValueSet>,
+    set: Arc<Source<ValueSet>>,
     codes: OnceLock<Arc<Codes>>,
+}
+
+impl Held {
+    fn new(set: Arc<Source<ValueSet>>) -> Held {
+        Held { set, codes: OnceLock::new() }
+    }
 }
 
 /// Content that was fetched; what was looked for and is not there is known, too. A copy is cheap.
@@ -98,7 +133,7 @@ pub struct Library {
 
 #[derive(Clone, Debug, Default)]
 struct Shelves {
-    code_systems: Shelf<Arc<CodeSystem>>,
+    code_systems: Shelf<Arc<Source<CodeSystem>>>,
     value_sets: Shelf<Held>,
     /// The codes of R4's own value sets by their numbers; empty when these are not here.
     bundled: Vec<OnceLock<Arc<Codes>>>,
@@ -138,41 +173,60 @@ impl Library {
     pub fn add(&mut self, resource: &Json) -> Result<(), Issue> {
         let Some(url) = resource.str_at(&["url"]) else { return Ok(()) };
         let version = resource.str_at(&["version"]);
-        let is_newest = |known: Option<&str>| {
-            let known = known.unwrap_or_default();
-            !compare_versions(version.unwrap_or_default(), known).is_lt()
-        };
-        let mut canonicals = vec![Canonical::new(url, version)];
         match resource.str_at(&["resourceType"]) {
             Some("CodeSystem") => {
                 let system = Arc::new(CodeSystem::read(resource)?);
-                let known = self.shelves.code_systems.find(url, None);
-                let known = known.and_then(|known| known.as_ref());
-                if known.is_none_or(|known| is_newest(known.version.as_deref())) {
-                    canonicals.push(Canonical::new(url, None));
-                }
-                for canonical in canonicals {
-                    self.put_code_system(canonical, Some(system.clone()));
-                }
+                self.add_code_system(url, Source::read(version, system));
             }
             Some("ValueSet") => {
                 let set = Arc::new(ValueSet::read(resource)?);
-                let known = self.shelves.value_sets.find(url, None);
-                let known = known.and_then(|known| known.as_ref());
-                if known.is_none_or(|known| is_newest(known.set.version())) {
-                    canonicals.push(Canonical::new(url, None));
-                }
-                for canonical in canonicals {
-                    self.put_value_set(canonical, Some(set.clone()));
-                }
+                self.add_value_set(url, Source::read(version, set));
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// Adds, as [`Library::add`] does, a resource of this type, url and version, whose JSON text is
+    /// read when it is first used.
+    pub fn add_text(
+        &mut self,
+        resource_type: &str,
+        url: &str,
+        version: Option<&str>,
+        text: Arc<[u8]>,
+    ) {
+        match resource_type {
+            "CodeSystem" => self.add_code_system(url, Source::unread(version, text)),
+            "ValueSet" => self.add_value_set(url, Source::unread(version, text)),
+            _ => {}
+        }
+    }
+
+    fn add_code_system(&mut self, url: &str, system: Arc<Source<CodeSystem>>) {
+        let known = self.shelves.code_systems.find(url, None).and_then(Option::as_ref);
+        let known = known.map(|known| known.version.as_deref());
+        for canonical in canonicals(url, system.version.as_deref(), known) {
+            self.put_system(canonical, Some(system.clone()));
+        }
+    }
+
+    fn add_value_set(&mut self, url: &str, set: Arc<Source<ValueSet>>) {
+        let known = self.shelves.value_sets.find(url, None).and_then(Option::as_ref);
+        let known = known.map(|known| known.set.version.as_deref());
+        for canonical in canonicals(url, set.version.as_deref(), known) {
+            let held = Some(Held::new(set.clone()));
+            Arc::make_mut(&mut self.shelves).value_sets.put(canonical, held);
+        }
+    }
+
     /// Answers [`Need::CodeSystem`].
     pub fn put_code_system(&mut self, canonical: Canonical, system: Option<Arc<CodeSystem>>) {
+        let system = system.map(|system| Source::read(system.version.clone().as_deref(), system));
+        self.put_system(canonical, system);
+    }
+
+    fn put_system(&mut self, canonical: Canonical, system: Option<Arc<Source<CodeSystem>>>) {
         let shelves = Arc::make_mut(&mut self.shelves);
         if system.is_some() {
             // What value sets take from it is worked out anew.
@@ -186,7 +240,7 @@ impl Library {
 
     /// Answers [`Need::ValueSet`].
     pub fn put_value_set(&mut self, canonical: Canonical, set: Option<Arc<ValueSet>>) {
-        let held = set.map(|set| Held { set, codes: OnceLock::new() });
+        let held = set.map(|set| Held::new(Source::read(set.clone().version(), set)));
         Arc::make_mut(&mut self.shelves).value_sets.put(canonical, held);
     }
 
@@ -221,7 +275,7 @@ impl Library {
 
     pub(crate) fn system(&self, url: &str, version: Option<&str>) -> Find<&Arc<CodeSystem>> {
         if let Some(known) = self.shelves.code_systems.find(url, version) {
-            return known.as_ref().map_or(Find::Absent, Find::Here);
+            return known.as_ref().map_or(Find::Absent, |known| known.get(CodeSystem::read));
         }
         match self.has_bundled().then(|| r4::kept_code_system(url, version)).flatten() {
             Some(system) => Find::Here(system),
@@ -231,7 +285,7 @@ impl Library {
 
     pub(crate) fn set(&self, url: &str, version: Option<&str>) -> Find<&Arc<ValueSet>> {
         if let Some(known) = self.shelves.value_sets.find(url, version) {
-            return known.as_ref().map_or(Find::Absent, |held| Find::Here(&held.set));
+            return known.as_ref().map_or(Find::Absent, |held| held.set.get(ValueSet::read));
         }
         match self.has_bundled().then(|| r4::kept_value_set(url, version)).flatten() {
             Some((_, set)) => Find::Here(set),
@@ -242,7 +296,10 @@ impl Library {
     /// The codes of a value set.
     pub(super) fn codes_of(&self, url: &str, version: Option<&str>) -> Find<&Codes> {
         let (set, codes) = match self.shelves.value_sets.find(url, version) {
-            Some(Some(held)) => (&held.set, &held.codes),
+            Some(Some(held)) => match held.set.get(ValueSet::read) {
+                Find::Here(set) => (set, &held.codes),
+                _ => return Find::Absent,
+            },
             Some(None) => return Find::Absent,
             None => {
                 let bundled = || {
@@ -367,7 +424,47 @@ impl<T> Find<T> {
     }
 }
 
+/// What an artefact is put under, beside one of the version `known` that has no version to its name.
+fn canonicals(url: &str, version: Option<&str>, known: Option<Option<&str>>) -> Vec<Canonical> {
+    let is_newest = known.is_none_or(|known| {
+        !compare_versions(version.unwrap_or_default(), known.unwrap_or_default()).is_lt()
+    });
+    let mut canonicals = vec![Canonical::new(url, version)];
+    if is_newest {
+        canonicals.push(Canonical::new(url, None));
+    }
+    canonicals
+}
+
 /// An `include` that stands for a whole value set.
 pub(super) fn import_text(canonical: &Canonical) -> String {
     json!({"valueSet": [(canonical.to_string())]}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_put_where_its_resource_would_be() {
+        let set = |version: &str| json!({"resourceType": "ValueSet", "url": "urn:v", "version": (version)});
+        let mut library = Library::default();
+        let text = set("2.0.0").to_string().into_bytes();
+        library.add_text("ValueSet", "urn:v", Some("2.0.0"), text.into());
+        library.add(&set("1.0.0")).unwrap();
+        let version = |canonical: &str| {
+            library.value_set(&Canonical::parse(canonical)).and_then(ValueSet::version)
+        };
+        assert_eq!(version("urn:v"), Some("2.0.0"));
+        assert_eq!(version("urn:v|1.0.0"), Some("1.0.0"));
+        assert_eq!(version("urn:v|3.0.0"), None);
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_read_is_as_good_as_none() {
+        let mut library = Library::default();
+        library.add_text("CodeSystem", "urn:c", None, Arc::from(*b"{"));
+        assert!(matches!(library.system("urn:c", None), Find::Absent));
+        assert!(matches!(library.system("urn:d", None), Find::Missing));
+    }
 }

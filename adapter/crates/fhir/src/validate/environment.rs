@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use super::item::Item;
-use super::profile::shown;
+use super::words::shown;
 use super::{Need, Place, Scope, Validator};
 use crate::Json;
 use crate::definitions::Kind;

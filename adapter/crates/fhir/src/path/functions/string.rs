@@ -38,23 +38,20 @@ pub(super) static FUNCTIONS: &[Function] = &[
     row("lower", (0, 0), |call| change(call, str::to_lowercase)),
     row("trim", (0, 0), |call| change(call, |text| text.trim().to_string())),
     row("replace", (2, 2), |call| replace(call, |text, part, by| Ok(text.replace(part, by)))),
-    row("matches", (1, 1), |call| {
-        with_pattern(call, |text, pattern| Ok(Value::Boolean(is_match(call, pattern, text)?)))
-    }),
-    row("matchesFull", (1, 1), |call| {
-        with_argument(call, |text, pattern| {
-            let pattern = compile(call, &format!("^(?:{pattern})$"))?;
-            Ok(Value::Boolean(is_match(call, &pattern, text)?))
-        })
-    }),
+    row("matches", (1, 1), |call| matches(call, |pattern| pattern.into())),
+    row("matchesFull", (1, 1), |call| matches(call, |pattern| format!("^(?:{pattern})$").into())),
     row("replaceMatches", (2, 2), |call| {
         replace(call, |text, pattern, by| match pattern {
             "" => Ok(text.to_string()),
-            pattern => {
-                let pattern = compile(call, pattern)?;
-                call.scope.work(pattern.steps(text))?;
-                Ok(pattern.regex().replace_all(text, by).into_owned())
-            }
+            pattern => with_pattern(
+                call,
+                pattern,
+                |pattern| pattern.into(),
+                |pattern| {
+                    call.scope.work(pattern.steps(text))?;
+                    Ok(pattern.regex().replace_all(text, by).into_owned())
+                },
+            ),
         })
     }),
     row("length", (0, 0), |call| match focus(call)? {
@@ -114,21 +111,33 @@ fn with_argument<'a>(
     }
 }
 
-/// As [`with_argument`]; a pattern that stands in the expression is read once.
-fn with_pattern<'a>(
-    call: &Call<'_, 'a>,
-    apply: impl Fn(&str, &Pattern) -> Result<Value<'a>, PathError>,
-) -> Evaluated<'a> {
-    if let Some(Expr::String(literal)) = call.arguments.first() {
-        let Some(text) = focus(call)? else { return Ok(Items::new()) };
-        if literal.pattern.get().is_none() {
-            let pattern = read(call, &literal.text)?;
-            literal.pattern.get_or_init(|| pattern);
-        }
-        let pattern = literal.pattern.get().and_then(Option::as_ref).ok_or_else(not_understood)?;
-        return one(apply(&text, pattern)?);
+/// Whether the text matches the argument, of which `whole` makes the regular expression.
+fn matches<'a>(call: &Call<'_, 'a>, whole: fn(&str) -> Cow<'_, str>) -> Evaluated<'a> {
+    with_argument(call, |text, pattern| {
+        with_pattern(call, pattern, whole, |pattern| {
+            call.scope.work(pattern.steps(text))?;
+            Ok(Value::Boolean(pattern.regex().is_match(text)))
+        })
+    })
+}
+
+/// Applies the regular expression that `whole` makes of the first argument, which is `text`. One
+/// that stands in the expression is read once, as it is an argument of this function alone.
+fn with_pattern<T>(
+    call: &Call,
+    text: &str,
+    whole: fn(&str) -> Cow<'_, str>,
+    apply: impl Fn(&Pattern) -> Result<T, PathError>,
+) -> Result<T, PathError> {
+    let not_understood = || PathError::new("a regular expression is not understood, or too large");
+    let Some(Expr::String(literal)) = call.arguments.first() else {
+        return apply(&read(call, &whole(text))?.ok_or_else(not_understood)?);
+    };
+    if literal.pattern.get().is_none() {
+        let pattern = read(call, &whole(text))?;
+        literal.pattern.get_or_init(|| pattern);
     }
-    with_argument(call, |text, pattern| apply(text, &compile(call, pattern)?))
+    apply(literal.pattern.get().and_then(Option::as_ref).ok_or_else(not_understood)?)
 }
 
 fn change<'a>(call: &Call<'_, 'a>, apply: impl Fn(&str) -> String) -> Evaluated<'a> {
@@ -188,24 +197,11 @@ fn replace<'a>(
     one(Value::String(apply(&text, &part, &by)?.into()))
 }
 
-fn compile(call: &Call, pattern: &str) -> Result<Pattern, PathError> {
-    read(call, pattern)?.ok_or_else(not_understood)
-}
-
 /// The dot matches line breaks, too.
 fn read(call: &Call, pattern: &str) -> Result<Option<Pattern>, PathError> {
     let mut builder = RegexBuilder::new(pattern);
     builder.dot_matches_new_line(true);
     Pattern::read(pattern.len(), &mut builder, |steps| call.scope.work(steps))
-}
-
-fn not_understood() -> PathError {
-    PathError::new("a regular expression is not understood, or too large")
-}
-
-fn is_match(call: &Call, pattern: &Pattern, text: &str) -> Result<bool, PathError> {
-    call.scope.work(pattern.steps(text))?;
-    Ok(pattern.regex().is_match(text))
 }
 
 fn join<'a>(call: &Call<'_, 'a>) -> Evaluated<'a> {
