@@ -14,15 +14,17 @@ use crate::schema;
 use crate::serve::definitions;
 use crate::telemetry::say;
 use crate::validate::Bench;
+use crate::value_sets;
 
-/// Looks at the definitions, the artefacts, the scoring tables, the mappings and the file of the
+/// Looks at the definitions, the artefacts, the instruments, the mappings and the file of the
 /// configuration, and says what it found. Returns whether all is well.
 ///
 /// # Errors
 /// A sentence for the first artefact that cannot be read at all.
 pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String> {
-    let (definitions, rules) = definitions(&settings.profiles)?;
+    let (definitions, mut rules) = definitions(&settings.profiles)?;
     let mut faults: Vec<String> = Vec::new();
+    faults.extend(value_sets::supply(&mut rules, settings.value_sets.as_deref()).err());
     for issue in definitions.issues() {
         faults.push(issue.text.clone());
     }
@@ -76,11 +78,11 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
     for warning in &rules.packages.warnings {
         say(&format!("warning       {warning}"));
     }
-    say(&format!("instruments   {} scored", rules.tables.len()));
+    say(&format!("instruments   {}", rules.instruments.len()));
     say(&format!("pathways      {}", rules.pathways.len()));
     say(&format!("mappings      {}", mappings.len()));
-    for table in rules.tables.iter().filter(|table| !table.approval.is_approved()) {
-        say(&format!("not approved  scoring table {} {}", table.id, table.version));
+    for one in rules.instruments.iter().filter(|one| !one.approval.is_approved()) {
+        say(&format!("not approved  instrument {} {}", one.id, one.version));
     }
     for pathway in rules.pathways.iter().filter(|pathway| !pathway.approval.is_approved()) {
         say(&format!("not approved  pathway {} {}", pathway.url, pathway.version));

@@ -1,22 +1,19 @@
 //! The command line: parse the command, build the configuration, call one function.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use lumbar_clinical::{Answers, Scored, score};
-use lumbar_fhir::{Json, json};
 
 use crate::app::App;
 use crate::config::{DATABASE, Options, Settings};
 use crate::delivery::write_whole;
 use crate::facade::{Error, Machine};
 use crate::intake::Format;
-use crate::rules::Rules;
 use crate::telemetry::{self, LogFormat, say};
-use crate::{check, export, intake, serve, validate};
+use crate::{check, export, intake, score, serve, validate, value_sets};
 
 /// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
 #[derive(Parser)]
@@ -108,6 +105,9 @@ enum Command {
         /// File of test vectors: one line of results each, nothing is compared
         #[arg(long, value_name = "FILE", conflicts_with = "files")]
         vectors: Option<PathBuf>,
+        /// File with the site's value sets, such as those of EQ-5D
+        #[arg(long, value_name = "PATH")]
+        value_sets: Option<PathBuf>,
     },
     /// Hold files against R4 and profiles; nothing is downloaded
     #[command(
@@ -127,7 +127,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at the configuration, the artefacts, the scoring tables and the mappings
+    /// Look at the configuration, the artefacts, the instruments and the mappings
     #[command(after_help = "Example: lumbar check --config lumbar.toml")]
     Check {
         /// File with the options of serve as keys
@@ -192,10 +192,14 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
             export(&app, to, since.as_deref(), out.as_deref()).await?;
             store.close().await;
         }
-        Command::Score { files, vectors } => match vectors {
-            Some(path) => score_vectors(&path)?,
-            None => return score_files(&files),
-        },
+        Command::Score { files, vectors, value_sets } => {
+            let bench = score::Bench::new(value_sets.as_deref())?;
+            let scored_all = match vectors {
+                Some(path) => bench.vectors(&path)?,
+                None => bench.files(&files)?,
+            };
+            return Ok(if scored_all { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
         Command::Validate { files, canonicals, profiles, json } => {
             let (files, profiles, paths) = (&files, &canonicals, &profiles);
             let is_valid = validate::validate(&validate::Request { files, profiles, paths, json })?;
@@ -228,7 +232,8 @@ async fn offline(database: &str) -> Result<(App, lumbar_store::Store), String> {
     let settings = Options { database: Some(database.to_owned()), ..Options::default() };
     let mut settings = settings.settle().map_err(|problems| problems.to_string())?;
     settings.base_url = "http://127.0.0.1:8080/fhir".to_owned();
-    let (definitions, rules) = serve::definitions(&settings.profiles)?;
+    let (definitions, mut rules) = serve::definitions(&settings.profiles)?;
+    value_sets::supply(&mut rules, settings.value_sets.as_deref())?;
     let store = serve::open(database).await?;
     let app = App::new(settings, &store, definitions, rules, Arc::new(Machine));
     // Nobody else may be there to index what an earlier version has stored.
@@ -297,63 +302,6 @@ fn ndjson<'f>(
         Some((_, writer)) => Ok(writer),
         None => Err(std::io::Error::other("no file is open")),
     }
-}
-
-fn score_files(files: &[PathBuf]) -> Result<ExitCode, String> {
-    let rules = Rules::embedded().map_err(|issue| issue.text)?;
-    let mut code = ExitCode::SUCCESS;
-    for path in files {
-        let response = Json::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
-        let Some(table) = rules.table(&response) else {
-            eprintln!("{}: no scoring rules are known for its questionnaire", path.display());
-            code = ExitCode::from(1);
-            continue;
-        };
-        let scored = match Answers::from_response(table, &response) {
-            Ok(answers) => score::score(table, &answers).to_json(),
-            Err(refused) => {
-                code = ExitCode::from(1);
-                Scored::refused(&refused).to_json()
-            }
-        };
-        say(&scored.to_pretty());
-    }
-    Ok(code)
-}
-
-/// One line for each vector; what is expected is not looked at.
-fn score_vectors(path: &Path) -> Result<(), String> {
-    let rules = Rules::embedded().map_err(|issue| issue.text)?;
-    let vectors = Json::parse(&read(path)?).map_err(|e| format!("{}: {e}", path.display()))?;
-    let list = match vectors.as_array() {
-        Some(list) => list,
-        None => vectors.list("vectors"),
-    };
-    for vector in list {
-        let id = vector.get("id").cloned().unwrap_or(Json::Null);
-        let instrument = vector.str_at(&["instrument"]).unwrap_or_default();
-        let table = rules.tables.iter().find(|table| table.id == instrument);
-        let actual = match (vector.str_at(&["kind"]), table) {
-            (Some("score"), Some(table)) => {
-                match Answers::from_map(table, vector.get("answers").unwrap_or(&Json::Null)) {
-                    Ok(answers) => score::score(table, &answers).to_json(),
-                    Err(refused) => Scored::refused(&refused).to_json(),
-                }
-            }
-            _ => json!({"status": "not-supported"}),
-        };
-        say(&json!({"id": (id), "actual": (actual)}).to_string());
-    }
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-        return Ok(bytes);
-    }
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn write(path: Option<&Path>, bytes: &[u8]) -> Result<(), String> {

@@ -98,6 +98,9 @@ pub struct Options {
     /// Further FHIR artefacts: files, folders, and FHIR packages (.tgz)
     #[arg(long, env = "LUMBAR_PROFILES", value_name = "PATH", value_delimiter = ',')]
     pub profiles: Vec<PathBuf>,
+    /// File with the site's value sets, such as those of EQ-5D
+    #[arg(long, env = "LUMBAR_VALUE_SETS", value_name = "PATH")]
+    pub value_sets: Option<PathBuf>,
     /// Who may call: none or smart [default: none]
     #[arg(long, env = "LUMBAR_AUTH", value_name = "HOW")]
     pub auth: Option<Auth>,
@@ -318,6 +321,7 @@ pub struct Settings {
     pub database: String,
     pub demo: bool,
     pub profiles: Vec<PathBuf>,
+    pub value_sets: Option<PathBuf>,
     pub policy: Policy,
     pub base_url: String,
     pub max_body_bytes: usize,
@@ -401,6 +405,7 @@ impl Options {
             database: self.database.or(other.database),
             demo: self.demo.or(other.demo),
             profiles: list(self.profiles, other.profiles),
+            value_sets: self.value_sets.or(other.value_sets),
             auth: self.auth.or(other.auth),
             allow_open: self.allow_open.or(other.allow_open),
             validation: self.validation.or(other.validation),
@@ -557,6 +562,7 @@ impl Options {
             database,
             demo: self.demo.unwrap_or(false),
             profiles: self.profiles,
+            value_sets: self.value_sets,
             policy,
             base_url: self.base_url.unwrap_or_default(),
             max_body_bytes,

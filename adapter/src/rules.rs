@@ -5,7 +5,7 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 use lumbar_clinical::derive::range;
-use lumbar_clinical::{Pathway, ScoringTable};
+use lumbar_clinical::{Instrument, OptionSets, Pathway, Schedule};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use crate::packages::Packages;
@@ -16,8 +16,10 @@ static PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../profiles");
 pub struct Rules {
     /// Questionnaires that are served.
     pub questionnaires: Vec<Json>,
-    /// How their responses are scored.
-    pub tables: Vec<ScoringTable>,
+    /// What is asked and how the answers are scored.
+    pub instruments: Vec<Instrument>,
+    /// When outcomes are asked for.
+    pub schedule: Schedule,
     /// What follows from scores.
     pub pathways: Vec<Pathway>,
     /// Every artefact of ours that is served besides: definitions of pathways and terminology.
@@ -34,7 +36,8 @@ impl Rules {
     pub fn embedded() -> Result<Rules, Issue> {
         let mut rules = Rules {
             questionnaires: Vec::new(),
-            tables: Vec::new(),
+            instruments: Vec::new(),
+            schedule: Schedule::parse(&document("schedule.json")?)?,
             pathways: Vec::new(),
             artefacts: Vec::new(),
             packages: Packages::default(),
@@ -43,11 +46,14 @@ impl Rules {
             rules.artefacts.push(read(file)?);
         }
         let value_sets: Vec<Json> = of_type(&rules.artefacts, "ValueSet").cloned().collect();
+        let options = OptionSets::parse(&document("instruments/options.json")?)?;
         for folder in folders("instruments") {
             for file in folder.files() {
                 match file.path().file_name().and_then(|name| name.to_str()) {
                     Some("Questionnaire.json") => rules.questionnaires.push(read(file)?),
-                    Some("scoring.json") => rules.tables.push(ScoringTable::parse(&read(file)?)?),
+                    Some("instrument.json") => {
+                        rules.instruments.push(Instrument::parse(&read(file)?, &options)?);
+                    }
                     _ => {}
                 }
             }
@@ -78,16 +84,17 @@ impl Rules {
         named.find(|form| version.is_none() || form.str_at(&["version"]) == version)
     }
 
-    /// The scoring table for a QuestionnaireResponse.
-    pub fn table(&self, response: &Json) -> Option<&ScoringTable> {
-        self.tables.iter().find(|table| lumbar_clinical::derive::concerns(table, response))
+    /// The instrument that a QuestionnaireResponse answers.
+    pub fn instrument(&self, response: &Json) -> Option<&Instrument> {
+        let mut all = self.instruments.iter();
+        all.find(|instrument| lumbar_clinical::derive::concerns(instrument, response))
     }
 }
 
 impl Rules {
-    /// Greatest value of the score that an Observation holds, when a table here made it.
+    /// Greatest value of the score that an Observation holds, when an instrument here made it.
     pub fn top(&self, observation: &Json) -> Option<f64> {
-        let ranges = self.tables.iter().filter_map(|table| range(table, observation));
+        let ranges = self.instruments.iter().filter_map(|one| range(one, observation));
         ranges.map(|(_, top)| top.to_string().parse().ok()).next()?
     }
 }
@@ -102,21 +109,27 @@ pub struct Document {
     pub schema: &'static str,
 }
 
-/// The compiled-in texts that are JSON and no FHIR: scoring tables and mappings.
+/// The compiled-in texts that are JSON and no FHIR: instruments, the schedule and mappings.
 pub fn documents() -> Vec<Document> {
     let of = |folder: &'static Dir<'static>, name: &str, schema: &'static str| {
         let file = folder.get_file(folder.path().join(name))?;
         let (path, text) = (file.path().display().to_string(), file.contents_utf8()?);
         Some(Document { path, text, schema })
     };
-    let tables = folders("instruments").filter_map(|folder| of(folder, "scoring.json", "scoring"));
+    let instruments =
+        folders("instruments").filter_map(|folder| of(folder, "instrument.json", "instrument"));
+    let single = [("instruments", "options.json", "options"), (".", "schedule.json", "schedule")];
+    let single = single.into_iter().filter_map(|(folder, name, schema)| {
+        let folder = if folder == "." { &PROFILES } else { PROFILES.get_dir(folder)? };
+        of(folder, name, schema)
+    });
     let mappings = folders("mappings").filter_map(|folder| {
         // A format of tables lists its columns, one of messages its segments.
         let has_tables = folder.get_file(folder.path().join("tables.csv")).is_some();
         let schema = if has_tables { "mapping-tables" } else { "mapping-messages" };
         of(folder, "mapping.json", schema)
     });
-    tables.chain(mappings).collect()
+    instruments.chain(single).chain(mappings).collect()
 }
 
 /// The JSON Schema of that name in `profiles/schema`.
@@ -135,6 +148,12 @@ fn files(name: &str) -> impl Iterator<Item = &'static include_dir::File<'static>
 
 fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
+}
+
+/// One file of `profiles/`.
+fn document(path: &str) -> Result<Json, Issue> {
+    let none = || Issue::error(IssueType::NotFound, format!("{path} is not compiled in."));
+    read(PROFILES.get_file(path).ok_or_else(none)?)
 }
 
 fn read(file: &include_dir::File<'_>) -> Result<Json, Issue> {

@@ -17,7 +17,7 @@ use crate::facade::{Machine, Source};
 use crate::packages::Packages;
 use crate::rules::Rules;
 use crate::telemetry::say;
-use crate::{demo, http, jobs};
+use crate::{demo, http, jobs, value_sets};
 
 /// How long running requests may take to finish once the service is told to stop.
 const FINISH: Duration = Duration::from_secs(20);
@@ -35,7 +35,8 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     if settings.base_url.is_empty() {
         settings.base_url = format!("http://{local}/fhir");
     }
-    let (definitions, rules) = definitions(&settings.profiles)?;
+    let (definitions, mut rules) = definitions(&settings.profiles)?;
+    value_sets::supply(&mut rules, settings.value_sets.as_deref())?;
     for warning in &rules.packages.warnings {
         tracing::warn!("{warning}");
     }

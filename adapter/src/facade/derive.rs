@@ -56,12 +56,13 @@ async fn response(
     let before = unit.before("QuestionnaireResponse", id).await?;
     let rules = unit.facade().rules.clone();
     // The form may have been turned into one of another instrument: the old scores go first.
-    let old = before.as_ref().and_then(|before| rules.table(before));
-    let new = after.and_then(|after| rules.table(after));
-    let mut retracted: Vec<String> = old.map_or_else(Vec::new, |table| observation_ids(table, id));
+    let old = before.as_ref().and_then(|before| rules.instrument(before));
+    let new = after.and_then(|after| rules.instrument(after));
+    let mut retracted: Vec<String> = old.map_or_else(Vec::new, |old| observation_ids(old, id));
     let mut observations = Vec::new();
-    if let (Some(table), Some(after)) = (new, after) {
-        let derived = scores(table, after, id).map_err(|refused| Error::Invalid(refused.issues))?;
+    if let (Some(instrument), Some(after)) = (new, after) {
+        let derived =
+            scores(instrument, after, id).map_err(|refused| Error::Invalid(refused.issues))?;
         retracted.extend(derived.retracted);
         observations = derived.observations;
     }

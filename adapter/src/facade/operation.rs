@@ -142,7 +142,7 @@ impl Facade {
             }
             None => in_body(body)?.clone(),
         };
-        let Some(table) = self.rules.table(&response) else {
+        let Some(instrument) = self.rules.instrument(&response) else {
             return Err(Error::Invalid(vec![
                 Issue::error(
                     IssueType::NotFound,
@@ -153,7 +153,7 @@ impl Facade {
         };
         let id = response.str_at(&["id"]).map_or_else(|| self.source.id(), str::to_owned);
         let derived =
-            scores(table, &response, &id).map_err(|refused| Error::Invalid(refused.issues))?;
+            scores(instrument, &response, &id).map_err(|refused| Error::Invalid(refused.issues))?;
         let entries: Vec<Json> = derived
             .observations
             .into_iter()

@@ -1,8 +1,10 @@
 //! Answers become scores, scores meet referrals: in the same commit, by whatever way they come.
 
 use lumbar_fhir::{Json, json};
+use lumbar_testkit::fixtures;
 
 use crate::app::{TestApp, fixture, on_both, reference};
+use crate::program::lumbar;
 
 const ENTERED_IN_ERROR: Option<&str> = Some("entered-in-error");
 
@@ -403,4 +405,53 @@ async fn extract_tells_the_same_scores_and_stores_nothing() {
         app.post("QuestionnaireResponse/$extract", &wrong).await.is(422);
     })
     .await;
+}
+
+/// One line for each vector, with the site's value sets; what is expected is not looked at.
+#[test]
+fn test_vectors_give_a_line_each() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let vectors = folder.path().join("vectors.json");
+    let text = r#"{"vectors": [
+        {"id": "one", "kind": "value-set", "instrument": "eq-5d-5l", "expected": {"index": 7},
+            "input": {"valueSet": "made-up", "profile": "21111"}},
+        {"id": "two", "kind": "score", "instrument": "gad-2", "answers": {"gad7-2": 3}},
+        {"id": "three", "kind": "unheard-of", "instrument": "gad-2"}]}"#;
+    std::fs::write(&vectors, text).unwrap();
+    let sets = fixtures().join("schema/value-sets/ok-decrements.json");
+    let run = |sets: &std::path::Path| {
+        let arguments = ["score", "--vectors", vectors.to_str().unwrap(), "--value-sets"];
+        let arguments = [&arguments[..], &[sets.to_str().unwrap()]].concat();
+        lumbar(&arguments).output().unwrap()
+    };
+    let output = run(&sets);
+    assert!(output.status.success());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Json> =
+        lines.lines().map(|line| Json::parse(line.as_bytes()).unwrap()).collect();
+    let ids: Vec<_> = lines.iter().map(|line| line.str_at(&["id"]).unwrap()).collect();
+    assert_eq!(ids, ["one", "two", "three"]);
+    assert_eq!(lines[0].at(&["actual", "index"]).unwrap().as_number(), Some("0.9"));
+    assert_eq!(lines[1].str_at(&["actual", "provisional", "screen"]), Some("positive"));
+    assert_eq!(lines[2].str_at(&["actual", "status"]), Some("not-supported"));
+
+    let broken = run(&fixtures().join("schema/value-sets/bad-no-id.json"));
+    assert_eq!(broken.status.code(), Some(2));
+    let told = String::from_utf8(broken.stderr).unwrap();
+    assert!(told.contains("\"id\" is a required property"), "{told}");
+}
+
+/// Safety questions are triaged, also when not all of them are answered.
+#[test]
+fn safety_questions_are_triaged_from_a_file() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("response.json");
+    let response = json!({"resourceType": "QuestionnaireResponse", "status": "in-progress",
+        "questionnaire": "https://lumbar.example/fhir/Questionnaire/red-flags",
+        "item": [{"linkId": "rf-saddle", "answer": [{"valueCoding": {"code": "yes"}}]}]});
+    std::fs::write(&path, response.to_string()).unwrap();
+    let output = lumbar(&["score", path.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success());
+    let result = Json::parse(&output.stdout).unwrap();
+    assert_eq!(result.str_at(&["triage", "triage"]), Some("emergency-now"));
 }

@@ -1,6 +1,6 @@
 //! Who took responsibility for a clinical rule.
 //!
-//! A scoring table carries a member `approval`; a FHIR resource carries the extension
+//! An instrument carries a member `approval`; a FHIR resource carries the extension
 //! [`EXTENSION`] with the same parts. The hash is that of the approved file without its approval;
 //! comparing it with the file is left to whoever reads files.
 

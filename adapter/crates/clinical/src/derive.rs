@@ -3,17 +3,17 @@
 //! One Observation for each score and category that could be given, with an id that follows from
 //! the response's id and the result's name, so that changed answers change the same Observations.
 //! `issued` stays away, because it would be another at each derivation. Storing, Provenance and
-//! the look-up of the scoring table are left to the caller.
+//! the look-up of the instrument are left to the caller.
 
 use lumbar_fhir::{Issue, IssueType, Json, Object, json};
 use rust_decimal::Decimal;
 
 use crate::answers::{Answers, Refused};
 use crate::id;
-use crate::score::{Scored, Status, number, score};
-use crate::table::ScoringTable;
+use crate::instrument::Instrument;
+use crate::score::{Scored, Status, Value, contradiction, score};
 
-/// The code system whose codes are the ids of scoring tables; a coding's version is the table's.
+/// The code system whose codes are the ids of instruments; a coding's version is the instrument's.
 pub const ALGORITHM: &str = "https://lumbar.example/fhir/CodeSystem/scoring-table";
 
 /// What follows from one response.
@@ -21,7 +21,7 @@ pub const ALGORITHM: &str = "https://lumbar.example/fhir/CodeSystem/scoring-tabl
 pub struct Derived {
     /// The result in full, absent scores and reasons among it.
     pub scored: Scored,
-    /// The Observations to store, in the table's order.
+    /// The Observations to store, in the instrument's order.
     pub observations: Vec<Json>,
     /// Ids of the Observations that do not follow from the response, or do not any longer; those
     /// that are stored must become [`entered_in_error`].
@@ -30,16 +30,16 @@ pub struct Derived {
     pub issues: Vec<Issue>,
 }
 
-/// Whether `table` scores this response: its `questionnaire` is the table's, in any version.
-pub fn concerns(table: &ScoringTable, response: &Json) -> bool {
+/// Whether this response answers the instrument: its `questionnaire` is the instrument's, in any version.
+pub fn concerns(instrument: &Instrument, response: &Json) -> bool {
     let canonical = response.str_at(&["questionnaire"]).unwrap_or_default();
-    canonical.split('|').next() == Some(&table.questionnaire)
+    canonical.split('|').next() == Some(&instrument.questionnaire)
 }
 
 /// The ids of all Observations that a response with this id can have.
-pub fn observation_ids(table: &ScoringTable, response_id: &str) -> Vec<String> {
-    let scores = table.scores.iter().map(|rule| (Kind::Score, &rule.name));
-    let categories = table.categories.iter().map(|rule| (Kind::Category, &rule.name));
+pub fn observation_ids(instrument: &Instrument, response_id: &str) -> Vec<String> {
+    let scores = instrument.scores.iter().map(|rule| (Kind::Score, &rule.name));
+    let categories = instrument.categories.iter().map(|rule| (Kind::Category, &rule.name));
     scores.chain(categories).map(|(kind, name)| observation_id(response_id, kind, name)).collect()
 }
 
@@ -67,17 +67,17 @@ pub fn entered_in_error(observation: &Json) -> Json {
 }
 
 /// Least and greatest value of the score that an Observation holds, as published; `None` when the
-/// Observation does not follow from `table` or holds no score.
-pub fn range(table: &ScoringTable, observation: &Json) -> Option<(Decimal, Decimal)> {
+/// Observation does not follow from the instrument or holds no score.
+pub fn range(instrument: &Instrument, observation: &Json) -> Option<(Decimal, Decimal)> {
     let method = observation.list("method").first()?.list("coding").first()?;
     let is_ours = method.str_at(&["system"]) == Some(ALGORITHM)
-        && method.str_at(&["code"]) == Some(&table.id);
+        && method.str_at(&["code"]) == Some(&instrument.id);
     let codings = observation.get("code")?.list("coding");
-    let rule = table.scores.iter().find(|rule| {
+    let rule = instrument.scores.iter().find(|rule| {
         let label = observation.str_at(&["code", "text"]) == Some(&rule.label);
-        rule.codes.first().map_or(label, |code| codings.contains(code))
+        rule.codes.last().map_or(label, |code| codings.contains(code))
     })?;
-    is_ours.then_some(rule.range)
+    rule.range.filter(|_| is_ours)
 }
 
 /// Derives the Observations of a response that has, or will have, the id `response_id`.
@@ -88,24 +88,26 @@ pub fn range(table: &ScoringTable, observation: &Json) -> Option<(Decimal, Decim
 /// # Errors
 /// Answers that no rule can read: the write of the response should be refused with the issues.
 pub fn derive(
-    table: &ScoringTable,
+    instrument: &Instrument,
     response: &Json,
     response_id: &str,
 ) -> Result<Derived, Refused> {
     let status = response.str_at(&["status"]).unwrap_or_default();
     let scored = match status {
-        "completed" | "amended" if proxy(response) && !table.proxy => {
+        "completed" | "amended" if proxy(response) && !instrument.proxy => {
             let text = "Not scored: somebody else answered for the patient.".to_owned();
-            Scored::absent(table, text)
+            Scored::absent(instrument, text)
         }
-        "completed" | "amended" => score(table, &Answers::from_response(table, response)?),
-        _ => Scored::absent(table, format!("Not scored: the response is {status}.")),
+        "completed" | "amended" => {
+            let answers = Answers::from_response(instrument, response)?;
+            let scored = score(instrument, &answers);
+            if scored.status == Status::Error {
+                return Err(contradiction(&scored, answers));
+            }
+            scored
+        }
+        _ => Scored::absent(instrument, format!("Not scored: the response is {status}.")),
     };
-    if scored.status == Status::Error {
-        let flag = scored.flags.first().cloned().unwrap_or_default();
-        let issues = scored.reasons.iter().map(|text| Issue::error(IssueType::BusinessRule, text));
-        return Err(Refused { flag, issues: issues.collect() });
-    }
 
     let mut issues = Vec::new();
     if matches!(scored.status, Status::NotScored | Status::Partial) {
@@ -124,39 +126,37 @@ pub fn derive(
         }
     }
 
-    let writer = Writer { table, response, response_id, scored: &scored };
+    let writer = Writer { instrument, response, response_id, scored: &scored };
     let mut observations = Vec::new();
     let mut retracted = Vec::new();
-    for (rule, (name, value)) in table.scores.iter().zip(&scored.scores) {
-        match value {
-            Some(value) => {
-                let quantity = json!({"value": (number(*value)), "unit": "{score}",
+    for (rule, score) in instrument.scores.iter().zip(&scored.scores) {
+        let id = observation_id(response_id, Kind::Score, &rule.name);
+        let Some(value) = &score.value else {
+            retracted.push(id);
+            continue;
+        };
+        let (profile, value) = match value {
+            Value::Number(_) => {
+                let quantity = json!({"value": (value.to_json()), "unit": "{score}",
                     "system": "http://unitsofmeasure.org", "code": "{score}"});
-                let code = concept(&rule.codes, &rule.label);
-                observations.push(writer.observation(Observed {
-                    id: observation_id(response_id, Kind::Score, name),
-                    profile: rule.profile.as_deref(),
-                    code,
-                    value: ("valueQuantity", quantity),
-                }));
+                (instrument.score_profile.as_deref(), ("valueQuantity", quantity))
             }
-            None => retracted.push(observation_id(response_id, Kind::Score, name)),
-        }
+            Value::Text(_) => (None, ("valueString", value.to_json())),
+        };
+        let code = concept(&rule.codes, &rule.label);
+        observations.push(writer.observation(Observed { id, profile, code, value }));
     }
-    for (rule, (name, value)) in table.categories.iter().zip(&scored.categories) {
-        let known = value.as_ref().and_then(|value| rule.values.iter().find(|v| v.value == *value));
-        match known {
+    for (rule, category) in instrument.categories.iter().zip(&scored.categories) {
+        let id = observation_id(response_id, Kind::Category, &rule.name);
+        let value = category.value.as_ref();
+        match value.and_then(|value| rule.values.iter().find(|known| known.value == *value)) {
             Some(value) => {
                 let code = concept(&rule.codes, &rule.label);
-                let value = concept(&value.codes, &value.label);
-                observations.push(writer.observation(Observed {
-                    id: observation_id(response_id, Kind::Category, name),
-                    profile: rule.profile.as_deref(),
-                    code,
-                    value: ("valueCodeableConcept", value),
-                }));
+                let value = ("valueCodeableConcept", concept(&value.codes, &value.label));
+                let profile = rule.profile.as_deref();
+                observations.push(writer.observation(Observed { id, profile, code, value }));
             }
-            None => retracted.push(observation_id(response_id, Kind::Category, name)),
+            None => retracted.push(id),
         }
     }
     Ok(Derived { scored, observations, retracted, issues })
@@ -189,7 +189,7 @@ struct Observed<'a> {
 }
 
 struct Writer<'a> {
-    table: &'a ScoringTable,
+    instrument: &'a Instrument,
     response: &'a Json,
     response_id: &'a str,
     scored: &'a Scored,
@@ -233,17 +233,18 @@ impl Writer<'_> {
         if self.scored.status == Status::Prorated {
             notes.extend(self.scored.reasons.first().map(|reason| json!({"text": (reason)})));
         }
-        if !self.table.approval.is_approved() {
+        if !self.instrument.approval.is_approved() {
             let text = "The scoring rules have no local clinical approval.";
             notes.push(json!({"text": (text)}));
         }
         if !notes.is_empty() {
             observation.set("note", notes);
         }
-        let table = self.table;
+        let instrument = self.instrument;
         let method = json!({
-            "coding": [{"system": (ALGORITHM), "version": (&table.version), "code": (&table.id)}],
-            "text": (format!("Scoring table {}, version {}", table.id, table.version))
+            "coding": [{"system": (ALGORITHM), "version": (&instrument.version),
+                "code": (&*instrument.id)}],
+            "text": (format!("Scoring table {}, version {}", instrument.id, instrument.version))
         });
         observation.set("method", method);
         let reference = format!("QuestionnaireResponse/{}", self.response_id);

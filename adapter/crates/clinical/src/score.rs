@@ -4,13 +4,16 @@
 //! missing answer is never zero and an incomplete form is never the lowest category. When the
 //! missing answers cannot change a category, it is given as provisional, which is for eyes only.
 
-use lumbar_fhir::{Json, Object};
+mod reason;
+
+use std::sync::Arc;
+
+use lumbar_fhir::{Issue, IssueType, Json, Object};
 use rust_decimal::Decimal;
 
-use crate::answers::{Answers, Refused};
-use crate::table::{
-    Basis, CategoryRule, Condition, Operand, Rule, ScoreRule, ScoringTable, Test, round,
-};
+use crate::answers::{Answer, Answers, Refused};
+use crate::instrument::condition::Facts;
+use crate::instrument::{AnswerOption, CategoryRule, Instrument, ItemKind, Rule, ScoreRule};
 
 /// How far a form could be scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +22,14 @@ pub enum Status {
     Scored,
     /// A score was scaled up from enough answers.
     Prorated,
-    /// Some of the scores could be given.
+    /// Some of several scores could be given.
     Partial,
     /// No score could be given.
     NotScored,
     /// The answers are invalid or contradict each other.
     Error,
+    /// The instrument is refused: nothing is ever scored.
+    NotActivatable,
 }
 
 /// What came of one form.
@@ -32,21 +37,94 @@ pub enum Status {
 pub struct Scored {
     /// How far it could be scored.
     pub status: Status,
-    /// Published value by name in the table's order; `None` when it could not be given. Empty when
-    /// the status is [`Status::Error`], as is `categories`.
-    pub scores: Vec<(String, Option<Decimal>)>,
-    /// Category by name in the table's order, a text, number or truth value; `None` when it could
-    /// not be given.
-    pub categories: Vec<(String, Option<Json>)>,
-    /// Flags of the table that apply; on an error the one flag that names it.
+    /// In the instrument's order. Empty when nothing may be derived ([`Status::Error`],
+    /// [`Status::NotActivatable`]), as is `categories`.
+    pub scores: Vec<Score>,
+    /// In the instrument's order.
+    pub categories: Vec<Category>,
+    /// Flags of the instrument that apply; on an error the one flag that names it.
     pub flags: Vec<String>,
-    /// Categories that no missing answer could change. Never stored, never acted upon.
-    pub provisional: Vec<(String, Json)>,
     /// Sentences that say why: which rule gave a category, what is missing.
     pub reasons: Vec<String>,
 }
 
+/// One score of one form, and what it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is published; `None` when it could not be given.
+    pub value: Option<Value>,
+    /// The number before rounding.
+    pub exact: Option<Decimal>,
+    /// Whether it was scaled up from fewer answers than make it complete.
+    pub scaled_up: bool,
+    /// Why there is none.
+    pub absent: Option<Absent>,
+    /// What each item gave, and each earlier score that gives points.
+    pub contributions: Vec<Contribution>,
+}
+
+/// Why a score is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Too few answers, or an answer without points.
+    TooFewAnswers,
+    /// The form does not have the score: one of work, say, of somebody without work.
+    NotApplicable,
+    /// The site supplied no table for it.
+    NoValueSet,
+    /// The table does not hold what was answered.
+    NotInValueSet,
+    /// Nothing of this form may be scored.
+    NotScored,
+}
+
+/// What is published.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number, rounded.
+    Number(Decimal),
+    /// A text, such as the profile of a health state.
+    Text(String),
+}
+
+/// What one item or earlier score gave to a score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contribution {
+    /// The item's linkId, or the name of the earlier score.
+    pub from: Arc<str>,
+    /// Whether an item or a score is named.
+    pub is_item: bool,
+    /// The answer's code or number, or the earlier score before rounding; `None` when missing.
+    pub answer: Option<String>,
+    /// The points; `None` when there are none.
+    pub points: Option<Decimal>,
+}
+
+/// One category of one form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Category {
+    /// Its name.
+    pub name: Arc<str>,
+    /// A text, number or truth value; `None` when it could not be given.
+    pub value: Option<Json>,
+    /// The rule that gave the value, counted from 0 in the instrument's file.
+    pub rule: Option<usize>,
+    /// A value that no missing answer could change. Never stored, never acted upon.
+    pub provisional: Option<Json>,
+}
+
 impl Status {
+    const ALL: [Status; 6] = [
+        Status::Scored,
+        Status::Prorated,
+        Status::Partial,
+        Status::NotScored,
+        Status::Error,
+        Status::NotActivatable,
+    ];
+
     /// The word for it.
     pub fn code(self) -> &'static str {
         match self {
@@ -55,53 +133,93 @@ impl Status {
             Status::Partial => "partial",
             Status::NotScored => "not-scored",
             Status::Error => "error",
+            Status::NotActivatable => "not-activatable",
         }
     }
 
     pub(crate) fn from_code(code: &str) -> Option<Status> {
-        [Status::Scored, Status::Prorated, Status::Partial, Status::NotScored, Status::Error]
-            .into_iter()
-            .find(|status| status.code() == code)
+        Status::ALL.into_iter().find(|status| status.code() == code)
+    }
+}
+
+impl Value {
+    /// As JSON: a number without trailing zeros, or a text.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Value::Number(value) => number(*value),
+            Value::Text(text) => Json::from(text),
+        }
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<Decimal> {
+        match self {
+            Value::Number(value) => Some(*value),
+            Value::Text(_) => None,
+        }
     }
 }
 
 impl Scored {
     /// The result of answers that were refused.
     pub fn refused(refused: &Refused) -> Scored {
-        Scored {
-            status: Status::Error,
-            scores: Vec::new(),
-            categories: Vec::new(),
-            flags: vec![refused.flag.clone()],
-            provisional: Vec::new(),
-            reasons: refused.issues.iter().map(|issue| issue.text.clone()).collect(),
-        }
+        let reasons = refused.issues.iter().map(|issue| issue.text.clone()).collect();
+        Scored::nothing(Status::Error, vec![refused.flag.clone()], reasons)
+    }
+
+    fn nothing(status: Status, flags: Vec<String>, reasons: Vec<String>) -> Scored {
+        Scored { status, scores: Vec::new(), categories: Vec::new(), flags, reasons }
     }
 
     /// The result of a form that may not be scored, for `reason`: every score absent.
-    pub(crate) fn absent(table: &ScoringTable, reason: String) -> Scored {
-        let scores = table.scores.iter().map(|score| (score.name.clone(), None)).collect();
-        let categories = table.categories.iter().map(|c| (c.name.clone(), None)).collect();
+    pub(crate) fn absent(instrument: &Instrument, reason: String) -> Scored {
+        let score = |rule: &ScoreRule| Score {
+            name: rule.name.clone(),
+            value: None,
+            exact: None,
+            scaled_up: false,
+            absent: Some(Absent::NotScored),
+            contributions: Vec::new(),
+        };
+        let category = |rule: &CategoryRule| Category {
+            name: rule.name.clone(),
+            value: None,
+            rule: None,
+            provisional: None,
+        };
         Scored {
             status: Status::NotScored,
-            scores,
-            categories,
+            scores: instrument.scores.iter().map(score).collect(),
+            categories: instrument.categories.iter().map(category).collect(),
             flags: Vec::new(),
-            provisional: Vec::new(),
             reasons: vec![reason],
         }
+    }
+
+    /// The score of that name.
+    pub fn score(&self, name: &str) -> Option<&Score> {
+        self.scores.iter().find(|score| *score.name == *name)
+    }
+
+    /// The category of that name.
+    pub fn category(&self, name: &str) -> Option<&Category> {
+        self.categories.iter().find(|category| *category.name == *name)
     }
 
     /// The result as an object with the members `status`, `scores`, `categories`, `flags`,
     /// `provisional` (only when there is one) and `reasons`; what is absent is null.
     pub fn to_json(&self) -> Json {
         let mut scores = Object::new();
-        for (name, value) in &self.scores {
-            scores.set(name, value.map_or(Json::Null, number));
+        for score in &self.scores {
+            scores.set(&score.name, score.value.as_ref().map_or(Json::Null, Value::to_json));
         }
         let mut categories = Object::new();
-        for (name, value) in &self.categories {
-            categories.set(name, value.clone().unwrap_or(Json::Null));
+        let mut provisional = Object::new();
+        for category in &self.categories {
+            categories.set(&category.name, category.value.clone().unwrap_or(Json::Null));
+            if let Some(value) = &category.provisional {
+                provisional.set(&category.name, value);
+            }
         }
         let texts = |list: &[String]| Json::Array(list.iter().map(Json::from).collect());
         let mut result = Object::new();
@@ -109,9 +227,7 @@ impl Scored {
         result.set("scores", scores);
         result.set("categories", categories);
         result.set("flags", texts(&self.flags));
-        if !self.provisional.is_empty() {
-            let mut provisional = Object::new();
-            self.provisional.iter().for_each(|(name, value)| provisional.set(name, value));
+        if !provisional.is_empty() {
             result.set("provisional", provisional);
         }
         result.set("reasons", texts(&self.reasons));
@@ -124,281 +240,250 @@ pub(crate) fn number(value: Decimal) -> Json {
     Json::Number(value.normalize().to_string().into())
 }
 
-/// Scores one form with the rules of `table`.
-pub fn score(table: &ScoringTable, answers: &Answers) -> Scored {
-    let enough = table.used().filter(|item| answers.has(*item)).count() >= table.min_answered;
-    let exact: Vec<Option<Decimal>> = table
-        .scores
+/// Scores one form with the rules of `instrument`.
+pub fn score(instrument: &Instrument, answers: &Answers) -> Scored {
+    if let Some(reason) = &instrument.activation.refused {
+        let flags = instrument.activation.flag.iter().cloned().collect();
+        return Scored::nothing(Status::NotActivatable, flags, vec![reason.clone()]);
+    }
+    let items = &instrument.items;
+    let form = Facts::of(items, answers);
+    let answered = instrument.used.iter().filter(|item| answers.points(items, **item).is_some());
+    let enough = answered.count() >= instrument.min_answered;
+    let mut scores: Vec<Score> = Vec::with_capacity(instrument.scores.len());
+    for rule in &instrument.scores {
+        scores.push(given(instrument, rule, answers, &form, &scores, enough));
+    }
+
+    let points: Vec<_> =
+        scores.iter().map(|score| score.exact.map(|exact| (exact, exact))).collect();
+    let scaled_up: Vec<bool> = scores.iter().map(|score| score.scaled_up).collect();
+    let mut known = Facts {
+        rules: &instrument.scores,
+        scores: &points,
+        scaled_up: &scaled_up,
+        ..Facts::of(items, answers)
+    };
+    let found: Vec<Option<(usize, &Json)>> = instrument
+        .categories
         .iter()
-        .map(|rule| if enough { value(table, rule, answers) } else { None })
+        .map(|rule| {
+            let complete = rule.needs.iter().all(|i| points.get(*i).is_some_and(Option::is_some));
+            complete.then(|| category(rule, &known)).flatten()
+        })
         .collect();
-    let status = status(table, answers, &exact);
-    let points = exact.iter().map(|value| value.map(|value| (value, value))).collect();
-    let known = Facts { table, answers, scores: points, status: Some(status) };
-    if let Some(flag) =
-        table.flags.iter().find(|flag| flag.refuses && known.all(&flag.when) == Some(true))
-    {
-        let text = format!("The answers contradict each other ({}).", flag.flag);
-        let issue = lumbar_fhir::Issue::error(lumbar_fhir::IssueType::BusinessRule, text);
-        return Scored::refused(&Refused { flag: flag.flag.clone(), issues: vec![issue] });
-    }
+    let values: Vec<Option<Json>> =
+        found.iter().map(|found| found.map(|(_, value)| value.clone())).collect();
+    known.categories = &values;
+    let stated = instrument.statuses.iter().find(|rule| known.all(&rule.when));
+    let status = stated.map_or_else(|| usual_status(instrument, &scores), |rule| rule.status);
+    known.status = Some(status);
 
-    let mut scored = Scored {
-        status,
-        scores: Vec::new(),
-        categories: Vec::new(),
-        flags: Vec::new(),
-        provisional: Vec::new(),
-        reasons: missing(table, answers, status).into_iter().collect(),
-    };
-    for (rule, value) in table.scores.iter().zip(&exact) {
-        scored.scores.push((rule.name.clone(), value.map(|value| rule.round(value))));
-    }
-    let bounds = table.scores.iter().map(|rule| bounds(table, rule, answers)).collect();
-    let possible = Facts { table, answers, scores: bounds, status: None };
-    for category in &table.categories {
-        let complete = category.needs.iter().all(|i| exact.get(*i).is_some_and(Option::is_some));
-        let found = if complete { known.category(category) } else { None };
-        if let Some((index, value)) = found {
-            scored.reasons.push(known.reason(category, index, value));
-        } else if category.provisional
-            && let Some((_, value)) = possible.category(category)
-        {
-            scored.provisional.push((category.name.clone(), value.clone()));
-            let text = format!(
-                "The missing answers cannot change the {}: provisionally {}.",
-                category.label,
-                category.value_label(value)
-            );
-            scored.reasons.push(text);
+    let mut flags: Vec<String> = Vec::new();
+    for rule in instrument.flags.iter().filter(|rule| known.all(&rule.when)) {
+        if rule.refuses {
+            let text = format!("The answers contradict each other ({}).", rule.flag);
+            return Scored::nothing(Status::Error, vec![rule.flag.to_string()], vec![text]);
         }
-        scored.categories.push((category.name.clone(), found.map(|(_, value)| value.clone())));
-    }
-    for flag in table.flags.iter().filter(|flag| !flag.refuses) {
-        if known.all(&flag.when) == Some(true) {
-            scored.flags.push(flag.flag.clone());
+        if !flags.iter().any(|flag| *flag == *rule.flag) {
+            flags.push(rule.flag.to_string());
         }
     }
-    if !scored.provisional.is_empty() {
-        scored.flags.push("provisional-category".into());
+    let mut categories = Vec::with_capacity(found.len());
+    let mut possible: Option<Vec<Option<(Decimal, Decimal)>>> = None;
+    for ((rule, found), value) in instrument.categories.iter().zip(&found).zip(values.clone()) {
+        let provisional = (rule.provisional && value.is_none()).then(|| {
+            let bounds = possible.get_or_insert_with(|| bounds(instrument, answers, &form));
+            let possible = Facts {
+                rules: &instrument.scores,
+                scores: bounds,
+                is_final: false,
+                ..Facts::of(items, answers)
+            };
+            category(rule, &possible).map(|(_, value)| value.clone())
+        });
+        categories.push(Category {
+            name: rule.name.clone(),
+            value,
+            rule: found.map(|(index, _)| index),
+            provisional: provisional.flatten(),
+        });
     }
-    scored
+    if categories.iter().any(|category| category.provisional.is_some()) {
+        flags.push("provisional-category".to_owned());
+    }
+    let reasons = reason::reasons(instrument, answers, status, &scores, &categories);
+    Scored { status, scores, categories, flags, reasons }
 }
 
-/// The unrounded value of a score; `None` when too few of its items are answered.
-fn value(table: &ScoringTable, rule: &ScoreRule, answers: &Answers) -> Option<Decimal> {
-    let points: Vec<Decimal> =
-        rule.items.iter().filter_map(|item| answers.points(table, *item)).collect();
-    if points.len() < rule.min_answered {
-        return None;
-    }
-    let (answered, all) = (Decimal::from(points.len()), Decimal::from(rule.items.len()));
-    let sum: Decimal = points.into_iter().sum();
-    // The division comes last: a quotient that does not end is never a tie nor a cut-off.
-    let value = match rule.rule {
-        Rule::Sum => sum * rule.times,
-        Rule::Mean => sum * rule.times / answered,
-        Rule::Prorate => sum * rule.times * all / answered,
-    };
-    Some(value.normalize())
-}
-
-/// The least and greatest value that the score can have once every item is answered.
-fn bounds(table: &ScoringTable, rule: &ScoreRule, answers: &Answers) -> Option<(Decimal, Decimal)> {
-    let mut bounds = (Decimal::ZERO, Decimal::ZERO);
+/// The score that `rule` gives.
+fn given(
+    instrument: &Instrument,
+    rule: &ScoreRule,
+    answers: &Answers,
+    form: &Facts<'_>,
+    earlier: &[Score],
+    enough: bool,
+) -> Score {
+    let mut contributions = Vec::with_capacity(rule.items.len() + rule.adds.len());
+    let (mut sum, mut top, mut answered, mut positive) = (Decimal::ZERO, Decimal::ZERO, 0, 0u32);
     for &index in &rule.items {
-        let item = match answers.points(table, index) {
-            Some(points) => (points, points),
-            None => table.items.get(index)?.bounds?,
-        };
-        bounds = (bounds.0 + item.0, bounds.1 + item.1);
+        let Some(item) = instrument.items.get(index) else { continue };
+        let points = answers.points(&instrument.items, index);
+        if let Some(points) = points {
+            answered += 1;
+            sum += points;
+            positive += u32::from(points > Decimal::ZERO);
+            top += item.bounds.map_or(Decimal::ZERO, |(_, high)| high);
+        }
+        contributions.push(Contribution {
+            from: item.link_id.clone(),
+            is_item: true,
+            answer: answers.get(index).map(|answer| answer.text(item)),
+            points,
+        });
     }
-    Some((rule.complete(bounds.0), rule.complete(bounds.1)))
+    let mut given = enough && answered >= rule.min_answered;
+    for add in &rule.adds {
+        let score = earlier.get(add.score);
+        let exact = score.and_then(|score| score.exact);
+        let points = exact.map(|exact| add.points(exact));
+        given &= points.is_some();
+        sum += points.unwrap_or_default();
+        contributions.push(Contribution {
+            from: score.map_or_else(|| rule.name.clone(), |score| score.name.clone()),
+            is_item: false,
+            answer: exact.map(|exact| exact.to_string()),
+            points,
+        });
+    }
+    let absent = match (form.all(&rule.when), given) {
+        (false, _) => Some(Absent::NotApplicable),
+        (true, false) => Some(Absent::TooFewAnswers),
+        (true, true) => None,
+    };
+    let mut score = Score {
+        name: rule.name.clone(),
+        value: None,
+        exact: None,
+        scaled_up: false,
+        absent,
+        contributions,
+    };
+    if absent.is_some() {
+        return score;
+    }
+    // The division comes last: a quotient that does not end is never a tie nor a cut-off.
+    let (count, all) = (Decimal::from(answered), Decimal::from(rule.items.len()));
+    let exact = match &rule.rule {
+        Rule::Sum => sum * rule.times,
+        Rule::Mean => sum * rule.times / count,
+        Rule::Prorate => sum * rule.times * all / count,
+        Rule::Percent => sum * Decimal::ONE_HUNDRED * rule.times / top,
+        Rule::Count => Decimal::from(positive) * rule.times,
+        Rule::Profile => {
+            score.value = Some(Value::Text(profile(instrument, rule, answers)));
+            return score;
+        }
+        Rule::ValueSet(_) => {
+            let profile = profile(instrument, rule, answers);
+            match rule.table.as_ref().map(|table| table.index(&profile, None)) {
+                Some(Ok(index)) => index,
+                Some(Err(_)) => {
+                    score.absent = Some(Absent::NotInValueSet);
+                    return score;
+                }
+                None => {
+                    score.absent = Some(Absent::NoValueSet);
+                    return score;
+                }
+            }
+        }
+    };
+    let scales = matches!(rule.rule, Rule::Mean | Rule::Prorate | Rule::Percent);
+    score.scaled_up = scales && answered < rule.complete_at;
+    score.exact = Some(exact.normalize());
+    score.value = Some(Value::Number(rule.round(exact)));
+    score
 }
 
-fn status(table: &ScoringTable, answers: &Answers, exact: &[Option<Decimal>]) -> Status {
-    let counted = || table.scores.iter().zip(exact).filter(|(rule, _)| !rule.aside);
-    let given = counted().filter(|(_, value)| value.is_some()).count();
-    let scaled = |rule: &ScoreRule| {
-        rule.rule != Rule::Sum
-            && rule.items.iter().filter(|item| answers.has(**item)).count() < rule.complete_at
+/// The codes of the answers in a row, `9` for a missing one.
+fn profile(instrument: &Instrument, rule: &ScoreRule, answers: &Answers) -> String {
+    let code = |index: &usize| {
+        let option: Option<&AnswerOption> =
+            match (answers.get(*index)?, &instrument.items.get(*index)?.kind) {
+                (Answer::Option { index, .. }, ItemKind::Choice(set)) => set.options.get(*index),
+                _ => None,
+            };
+        option.map(|option| &*option.code)
     };
+    rule.items.iter().map(|index| code(index).unwrap_or("9")).collect()
+}
+
+/// The least and greatest value that each score can have once every item is answered.
+fn bounds(
+    instrument: &Instrument,
+    answers: &Answers,
+    form: &Facts<'_>,
+) -> Vec<Option<(Decimal, Decimal)>> {
+    let of = |rule: &ScoreRule| {
+        if !rule.adds.is_empty() || rule.range.is_none() || !form.all(&rule.when) {
+            return None;
+        }
+        let mut bounds = (Decimal::ZERO, Decimal::ZERO);
+        for &index in &rule.items {
+            let item = match (answers.points(&instrument.items, index), answers.get(index)) {
+                (Some(points), _) => (points, points),
+                (None, None) => instrument.items.get(index)?.bounds?,
+                // It is answered, and not with points: no other answer will come.
+                (None, Some(_)) => return None,
+            };
+            bounds = (bounds.0 + item.0, bounds.1 + item.1);
+        }
+        Some((rule.complete(bounds.0), rule.complete(bounds.1)))
+    };
+    instrument.scores.iter().map(of).collect()
+}
+
+/// The rule that applies and its value; `None` when no rule applies or when rules that could
+/// apply differ in their value.
+fn category<'c>(rule: &'c CategoryRule, facts: &Facts<'_>) -> Option<(usize, &'c Json)> {
+    let mut found: Option<(usize, &Json)> = None;
+    for (index, (when, value)) in rule.rules.iter().enumerate() {
+        let holds = facts.all_on(when, rule.basis);
+        if holds == Some(false) {
+            continue;
+        }
+        if found.is_some_and(|(_, other)| other != value) {
+            return None;
+        }
+        found = found.or(Some((index, value)));
+        if holds == Some(true) {
+            return found;
+        }
+    }
+    None
+}
+
+/// The status that follows from which scores could be given.
+fn usual_status(instrument: &Instrument, scores: &[Score]) -> Status {
+    let counted = || {
+        let all = instrument.scores.iter().zip(scores);
+        all.filter(|(rule, score)| !rule.aside && score.absent != Some(Absent::NotApplicable))
+            .map(|(_, score)| score)
+    };
+    let given = counted().filter(|score| score.value.is_some()).count();
     match given {
         0 => Status::NotScored,
         given if given < counted().count() => Status::Partial,
-        _ if counted().any(|(rule, _)| scaled(rule)) => Status::Prorated,
+        _ if counted().any(|score| score.scaled_up) => Status::Prorated,
         _ => Status::Scored,
     }
 }
 
-/// A sentence that names the missing items by linkId; `None` when none is missing.
-fn missing(table: &ScoringTable, answers: &Answers, status: Status) -> Option<String> {
-    let names = table.used().filter(|item| !answers.has(*item));
-    let names: Vec<&str> =
-        names.filter_map(|item| table.items.get(item)).map(|item| item.link_id.as_str()).collect();
-    let what = match status {
-        Status::NotScored => "Not scored",
-        Status::Partial => "Scored in part",
-        Status::Prorated => "Scaled up",
-        _ => "Scored",
-    };
-    (!names.is_empty()).then(|| {
-        let all = table.used().count();
-        format!("{what}: {} of {all} answers missing ({}).", names.len(), names.join(", "))
-    })
-}
-
-impl Answers {
-    pub(crate) fn has(&self, item: usize) -> bool {
-        self.get(item).is_some()
-    }
-
-    fn get(&self, item: usize) -> Option<&crate::answers::Answer> {
-        self.0.get(item)?.as_ref()
-    }
-
-    fn points(&self, table: &ScoringTable, item: usize) -> Option<Decimal> {
-        table.items.get(item)?.points(self.get(item)?.value?)
-    }
-}
-
-impl CategoryRule {
-    /// The label of one of the values.
-    pub(crate) fn value_label(&self, value: &Json) -> &str {
-        let found = self.values.iter().find(|known| known.value == *value);
-        found.map_or("", |known| known.label.as_str())
-    }
-}
-
-/// What conditions are held against: each score as an interval, a point when it is known. An
-/// answer of `None` means that it depends on what is not known.
-struct Facts<'a> {
-    table: &'a ScoringTable,
-    answers: &'a Answers,
-    scores: Vec<Option<(Decimal, Decimal)>>,
-    status: Option<Status>,
-}
-
-impl Facts<'_> {
-    /// The rule that applies and its value; `None` when no rule applies or when rules that could
-    /// apply differ in their value.
-    fn category<'c>(&self, category: &'c CategoryRule) -> Option<(usize, &'c Json)> {
-        let mut found: Option<(usize, &Json)> = None;
-        for (index, (when, value)) in category.rules.iter().enumerate() {
-            let holds = self.all_on(when, category.basis);
-            if holds == Some(false) {
-                continue;
-            }
-            if found.is_some_and(|(_, other)| other != value) {
-                return None;
-            }
-            found = found.or(Some((index, value)));
-            if holds == Some(true) {
-                return found;
-            }
-        }
-        None
-    }
-
-    fn reason(&self, category: &CategoryRule, index: usize, value: &Json) -> String {
-        let numbers: Vec<String> = category
-            .needs
-            .iter()
-            .filter_map(|score| {
-                let rule = self.table.scores.get(*score)?;
-                let (value, _) = (*self.scores.get(*score)?)?;
-                Some(format!("{} {}", rule.label, rule.round(value)))
-            })
-            .collect();
-        let given = if numbers.is_empty() {
-            String::new()
-        } else {
-            format!(" from {}", numbers.join(", "))
-        };
-        let label = category.value_label(value);
-        format!("{}: {label}{given} (rule {}).", category.label, index + 1)
-    }
-
-    fn all(&self, conditions: &[Condition]) -> Option<bool> {
-        self.all_on(conditions, Basis::Published)
-    }
-
-    fn all_on(&self, conditions: &[Condition], basis: Basis) -> Option<bool> {
-        let mut result = Some(true);
-        for condition in conditions {
-            match self.holds(condition, basis) {
-                Some(false) => return Some(false),
-                Some(true) => {}
-                None => result = None,
-            }
-        }
-        result
-    }
-
-    fn holds(&self, condition: &Condition, basis: Basis) -> Option<bool> {
-        match condition {
-            Condition::All(list) => self.all_on(list, basis),
-            Condition::Any(list) => {
-                let mut result = Some(false);
-                for condition in list {
-                    match self.holds(condition, basis) {
-                        Some(true) => return Some(true),
-                        Some(false) => {}
-                        None => result = None,
-                    }
-                }
-                result
-            }
-            Condition::Compare(operand, test, limit) => {
-                let (low, high) = self.interval(*operand, basis)?;
-                compare(low, high, *test, *limit)
-            }
-            Condition::Code(item, code) => Some(self.answers.get(*item)?.code == *code),
-            // What is not answered yet may still be: only a final result can count on a gap.
-            Condition::Answered(item, _) if self.status.is_none() && !self.answers.has(*item) => {
-                None
-            }
-            Condition::Answered(item, answered) => Some(self.answers.has(*item) == *answered),
-            Condition::Given(score, given) => {
-                self.status.map(|_| self.scores.get(*score).is_some_and(Option::is_some) == *given)
-            }
-            Condition::Status(status) => self.status.map(|own| own == *status),
-        }
-    }
-
-    fn interval(&self, operand: Operand, basis: Basis) -> Option<(Decimal, Decimal)> {
-        match operand {
-            Operand::Item(item) => {
-                let value = Decimal::from(self.answers.get(item)?.value?);
-                Some((value, value))
-            }
-            Operand::Score(index) => {
-                let (low, high) = (*self.scores.get(index)?)?;
-                let rule = self.table.scores.get(index)?;
-                Some(match basis {
-                    Basis::Published => (rule.round(low), rule.round(high)),
-                    Basis::Unrounded => (low, high),
-                    Basis::Integer => (round(low, 0), round(high, 0)),
-                })
-            }
-        }
-    }
-}
-
-/// Whether the test holds for every value between `low` and `high`; `None` when for some only.
-fn compare(low: Decimal, high: Decimal, test: Test, limit: Decimal) -> Option<bool> {
-    let (always, never) = match test {
-        Test::AtLeast => (low >= limit, high < limit),
-        Test::AtMost => (high <= limit, low > limit),
-        Test::Above => (low > limit, high <= limit),
-        Test::Below => (high < limit, low >= limit),
-        Test::Equals => (low == limit && high == limit, limit < low || limit > high),
-    };
-    if always {
-        Some(true)
-    } else if never {
-        Some(false)
-    } else {
-        None
-    }
+/// What is wrong when answers contradict each other, for whoever refuses them.
+pub(crate) fn contradiction(scored: &Scored, readable: Answers) -> Refused {
+    let issues = scored.reasons.iter().map(|text| Issue::error(IssueType::BusinessRule, text));
+    let flag = scored.flags.first().cloned().unwrap_or_default();
+    Refused { flag, issues: issues.collect(), readable }
 }

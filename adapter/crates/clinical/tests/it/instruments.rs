@@ -2,96 +2,60 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lumbar_clinical::{Answers, Scored, ScoringTable, Status, derive, score};
+use lumbar_clinical::{Answers, Instrument, OptionSets, Scored, Status, derive, score};
 use lumbar_fhir::{Json, Object, json};
-use lumbar_testkit::{root, shared};
+use lumbar_testkit::root;
 use proptest::prelude::*;
 
 use crate::{cases, list, name, read};
 
-pub fn table(instrument: &str) -> ScoringTable {
-    let path = root().join("profiles/instruments").join(instrument).join("scoring.json");
-    ScoringTable::parse(&read(&path))
+pub fn folder() -> std::path::PathBuf {
+    root().join("profiles/instruments")
+}
+
+/// Ids of the instruments.
+pub fn ids() -> Vec<String> {
+    let folders = list(&folder());
+    folders.iter().filter(|path| path.is_dir()).map(|path| name(path).to_owned()).collect()
+}
+
+pub fn instrument(id: &str) -> Instrument {
+    let options = OptionSets::parse(&read(&folder().join("options.json"))).unwrap();
+    let path = folder().join(id).join("instrument.json");
+    Instrument::parse(&read(&path), &options)
         .unwrap_or_else(|issue| panic!("{}: {issue:?}", path.display()))
 }
 
-/// Ids of the instruments that have a table.
-pub fn instruments() -> Vec<String> {
-    let folders = list(&root().join("profiles/instruments"));
-    let folders = folders.iter().filter(|folder| folder.join("scoring.json").is_file());
-    folders.map(|folder| name(folder).to_owned()).collect()
+/// All of them.
+pub fn all() -> Vec<Instrument> {
+    ids().iter().map(|id| instrument(id)).collect()
 }
 
-fn scored(table: &ScoringTable, answers: &Json) -> Scored {
-    match Answers::from_map(table, answers) {
-        Ok(answers) => score::score(table, &answers),
+fn scored(instrument: &Instrument, answers: &Json) -> Scored {
+    match Answers::from_map(instrument, answers) {
+        Ok(answers) => score::score(instrument, &answers),
         Err(refused) => Scored::refused(&refused),
     }
 }
 
 #[test]
 fn every_instrument_is_whole() {
-    read(&root().join("profiles/schema/scoring.schema.json"));
-    for id in instruments() {
-        let folder = root().join("profiles/instruments").join(&id);
-        let table = table(&id);
-        assert_eq!(table.id, id);
-        let questionnaire = read(&folder.join("Questionnaire.json"));
-        assert_eq!(questionnaire.str_at(&["id"]), Some(id.as_str()));
-        assert_eq!(questionnaire.str_at(&["url"]), Some(table.questionnaire.as_str()));
-        assert!(questionnaire.str_at(&["copyright"]).is_some(), "{id} has no licence line");
-        assert!(folder.join("README.md").is_file(), "{id} has no README.md");
+    let all = all();
+    assert_eq!(all.len(), 35);
+    for (id, instrument) in ids().iter().zip(&all) {
+        assert_eq!(*instrument.id, **id);
+        let url = format!("https://lumbar.example/fhir/Questionnaire/{id}");
+        assert_eq!(instrument.questionnaire, url);
+        assert!(!instrument.about.sources.is_empty(), "{id} names no source");
     }
-}
-
-/// Every option that a Questionnaire offers is an answer that the table takes, with the same weight.
-#[test]
-fn questionnaires_and_tables_agree() {
-    for id in instruments() {
-        let folder = root().join("profiles/instruments").join(&id);
-        let (rules, questionnaire) =
-            (read(&folder.join("scoring.json")), read(&folder.join("Questionnaire.json")));
-        let table = table(&id);
-        let of = |json: &Json| -> Vec<String> {
-            let items = json.list("item").iter().chain(json.list("items"));
-            items.map(|item| item.str_at(&["linkId"]).unwrap().to_owned()).collect()
-        };
-        assert_eq!(of(&questionnaire), of(&rules), "{id}");
-        for (item, rule) in questionnaire.list("item").iter().zip(rules.list("items")) {
-            let link_id = item.str_at(&["linkId"]).unwrap();
-            for option in item.list("answerOption") {
-                let answer = json!([{"linkId": (link_id),
-                    "answer": [{"valueCoding": (option.get("valueCoding").unwrap())}]}]);
-                let read = Answers::from_response(&table, &json!({"item": (answer)}));
-                assert!(read.is_ok(), "{id} {link_id}: {option}");
-                let weight = option.list("extension").iter().find(|extension| {
-                    extension.str_at(&["url"]).is_some_and(|url| url.ends_with("/itemWeight"))
-                });
-                let value = option.str_at(&["valueCoding", "code"]).unwrap().parse().unwrap();
-                let points = points(rule, value);
-                let weight = weight.and_then(|extension| extension.get("valueDecimal")?.as_i64());
-                assert_eq!(weight, Some(points), "{id} {link_id} {value}");
-            }
-        }
-    }
-}
-
-/// Points of an answer as the table's text says, read apart from the product's code.
-fn points(rule: &Json, value: i64) -> i64 {
-    let Some(ranges) = rule.get("points").and_then(Json::as_object) else { return value };
-    let range = ranges.iter().find(|(range, _)| {
-        let (first, last) = range.split_once("..").unwrap_or((range, range));
-        (first.parse().unwrap()..=last.parse::<i64>().unwrap()).contains(&value)
-    });
-    range.unwrap().1.as_i64().unwrap()
 }
 
 #[test]
 fn own_cases() {
-    cases("instruments", |instrument, input| {
-        let table = table(instrument);
+    cases("instruments", |id, input| {
+        let instrument = instrument(id);
         let Some(answers) = input.get("answers") else {
-            return match derive::derive(&table, input, input.str_at(&["id"]).unwrap()) {
+            return match derive::derive(&instrument, input, input.str_at(&["id"]).unwrap()) {
                 Ok(derived) => json!({
                     "scored": (derived.scored.to_json()),
                     "observations": (derived.observations),
@@ -104,65 +68,8 @@ fn own_cases() {
                 }),
             };
         };
-        scored(&table, answers).to_json()
+        scored(&instrument, answers).to_json()
     });
-}
-
-#[test]
-fn shared_vectors() {
-    let Some(shared) = shared() else { return };
-    let vectors = read(&shared.join("instruments/vectors.json"));
-    let known = instruments();
-    let mut without: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut failures = Vec::new();
-    let mut passed = 0;
-    for vector in vectors.list("vectors") {
-        let text = |name| vector.str_at(&[name]).unwrap_or_default();
-        if text("kind") != "score" {
-            continue;
-        }
-        if !known.iter().any(|id| id == text("instrument")) {
-            *without.entry(text("instrument")).or_default() += 1;
-            continue;
-        }
-        let actual = scored(&table(text("instrument")), vector.get("answers").unwrap()).to_json();
-        let expected = vector.get("expected").unwrap();
-        if matches(expected, &actual) {
-            passed += 1;
-        } else {
-            failures.push(format!("{} ({}): {actual}", text("id"), text("why")));
-        }
-    }
-    let left_out: Vec<String> = without.iter().map(|(id, n)| format!("{id} {n}")).collect();
-    println!("{passed} vectors passed; without a table: {}", left_out.join(", "));
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(passed > 0);
-}
-
-/// The comparison that the vectors' header asks for.
-fn matches(expected: &Json, actual: &Json) -> bool {
-    let set = |json: &Json| -> BTreeSet<String> {
-        json.list("flags").iter().map(ToString::to_string).collect()
-    };
-    let members = expected.as_object().unwrap();
-    set(expected) == set(actual)
-        && expected.get("provisional").is_some() == actual.get("provisional").is_some()
-        && members
-            .iter()
-            .filter(|(name, _)| *name != "flags")
-            .all(|(name, expected)| actual.get(name).is_some_and(|actual| close(expected, actual)))
-}
-
-fn close(expected: &Json, actual: &Json) -> bool {
-    match (expected, actual) {
-        (Json::Number(a), Json::Number(b)) => {
-            (a.parse::<f64>().unwrap() - b.parse::<f64>().unwrap()).abs() <= 0.0005
-        }
-        (Json::Object(a), _) => {
-            a.iter().all(|(name, value)| actual.get(name).is_some_and(|other| close(value, other)))
-        }
-        _ => expected == actual,
-    }
 }
 
 /// STarT Back by hand: total, psychosocial, risk.
@@ -195,11 +102,11 @@ fn to_map(answers: &[Option<i64>; 9]) -> Json {
 
 #[test]
 fn every_complete_start_back_form() {
-    let table = table("start-back-9");
+    let instrument = instrument("start-back-9");
     let mut count = 0;
     for answers in complete_sets() {
         let (total, psychosocial, risk) = oracle(&answers);
-        let scored = scored(&table, &to_map(&answers.map(Some))).to_json();
+        let scored = scored(&instrument, &to_map(&answers.map(Some))).to_json();
         let expected = json!({"total": (total), "psychosocial": (psychosocial)});
         assert_eq!(scored.get("scores"), Some(&expected), "{answers:?}");
         assert_eq!(scored.str_at(&["categories", "risk"]), Some(risk), "{answers:?}");
@@ -213,7 +120,7 @@ fn every_complete_start_back_form() {
 /// Each form with one, two or three answers missing, against every way in which they could be given.
 #[test]
 fn every_start_back_form_with_gaps() {
-    let table = table("start-back-9");
+    let instrument = instrument("start-back-9");
     let mut possible: BTreeMap<[Option<i64>; 9], BTreeSet<&str>> = BTreeMap::new();
     for answers in complete_sets() {
         let risk = oracle(&answers).2;
@@ -223,12 +130,12 @@ fn every_start_back_form_with_gaps() {
         }
     }
     for (form, risks) in &possible {
-        let scored = scored(&table, &to_map(form));
+        let scored = scored(&instrument, &to_map(form));
         assert_eq!(scored.status, Status::NotScored, "{form:?}");
-        assert!(scored.scores.iter().all(|(_, value)| value.is_none()), "{form:?}");
-        assert!(scored.categories.iter().all(|(_, value)| value.is_none()), "{form:?}");
+        assert!(scored.scores.iter().all(|score| score.value.is_none()), "{form:?}");
+        assert!(scored.categories.iter().all(|category| category.value.is_none()), "{form:?}");
         let certain = (risks.len() == 1).then(|| Json::from(*risks.first().unwrap()));
-        let given = scored.provisional.first().map(|(_, value)| value.clone());
+        let given = scored.category("risk").unwrap().provisional.clone();
         assert_eq!(given, certain, "{form:?}");
     }
     println!("{} forms with gaps", possible.len());
@@ -294,7 +201,7 @@ proptest! {
     #[test]
     fn no_response_panics(items in prop::collection::vec(any_item(), 0..6)) {
         let response = json!({"status": "completed", "item": (items)});
-        match derive::derive(&table("start-back-9"), &response, "r1") {
+        match derive::derive(&instrument("start-back-9"), &response, "r1") {
             Ok(derived) => prop_assert!(derived.observations.is_empty()),
             Err(refused) => prop_assert!(!refused.issues.is_empty()),
         }
@@ -306,9 +213,9 @@ proptest! {
         for (index, value) in values.into_iter().enumerate() {
             answers.set(&format!("sb9-{}", index + 1), value);
         }
-        let scored = scored(&table("start-back-9"), &Json::Object(answers));
+        let scored = scored(&instrument("start-back-9"), &Json::Object(answers));
         if scored.status != Status::Scored {
-            prop_assert!(scored.scores.iter().all(|(_, value)| value.is_none()));
+            prop_assert!(scored.scores.iter().all(|score| score.value.is_none()));
         }
     }
 }

@@ -3,9 +3,12 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod facts;
 mod instruments;
 mod pathways;
-mod tables;
+mod properties;
+mod rules;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::{Json, Object, json};
 use lumbar_testkit::root;
 
-use crate::instruments::{instruments, table};
+use crate::instruments::all;
 use crate::{cases, list, name, read};
 
 /// A moment after every `now` of the cases.
@@ -47,10 +47,9 @@ impl Case {
         let response = input.get("response").cloned();
         let mut scores = input.list("scores").to_vec();
         if let Some(response) = &response {
-            let tables = instruments().into_iter().map(|id| table(&id));
-            for table in tables.filter(|table| derive::concerns(table, response)) {
+            for instrument in all().iter().filter(|one| derive::concerns(one, response)) {
                 let id = response.str_at(&["id"]).unwrap();
-                let derived = derive::derive(&table, response, id).unwrap();
+                let derived = derive::derive(instrument, response, id).unwrap();
                 let stored = found.iter().flat_map(|(_, list)| list);
                 let stored = stored.filter(|resource| {
                     derived.retracted.iter().any(|id| resource.str_at(&["id"]) == Some(id))
