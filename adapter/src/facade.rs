@@ -18,6 +18,7 @@ mod operation;
 pub mod outbox;
 pub mod outcome;
 mod patch;
+mod questionnaire;
 mod read;
 mod search;
 mod search_parameter;
@@ -425,6 +426,7 @@ impl Facade {
                     body: body.as_ref(),
                     post: *post,
                     prefer,
+                    caller,
                 };
                 self.operation(call).await
             }

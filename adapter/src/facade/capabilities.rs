@@ -27,6 +27,25 @@ const OF_TYPES: [&str; 9] = [
 ];
 const OF_SYSTEM: [&str; 4] = ["transaction", "batch", "search-system", "history-system"];
 
+/// What the service is to forms: the roles of <https://hl7.org/fhir/uv/sdc/STU3/>; SDC 4.0 split
+/// the first from the second.
+const FORMS: [&str; 4] = [
+    "http://hl7.org/fhir/uv/sdc/CapabilityStatement/sdc-form-fill-manager",
+    "http://hl7.org/fhir/uv/sdc/CapabilityStatement/sdc-form-manager",
+    "http://hl7.org/fhir/uv/sdc/CapabilityStatement/sdc-form-receiver",
+    "http://hl7.org/fhir/uv/sdc/CapabilityStatement/sdc-form-response-manager",
+];
+/// A feature: <https://build.fhir.org/ig/FHIR/application-feature-ig/specification.html>.
+const FEATURE: &str = "http://hl7.org/fhir/uv/application-feature/StructureDefinition/feature";
+/// The languages of a form's expressions, by SDC's codes of features
+/// (<http://hl7.org/fhir/uv/sdc/CodeSystem/temp>).
+const LANGUAGES: [(&str, &str); 4] = [
+    ("behaviorExpressionLanguage", "text/fhirpath"),
+    ("extractionExpressionLanguage", "text/fhirpath"),
+    ("populationExpressionLanguage", "text/fhirpath"),
+    ("populationExpressionLanguage", "application/x-fhir-query"),
+];
+
 /// Elements of the statement that R4 has for trial use, by the path of their parent.
 const TRIAL_USE: [(&str, &[&str]); 2] = [
     ("rest", &["security"]),
@@ -115,6 +134,7 @@ fn statement(definitions: &Definitions, policy: &Policy, base: &str, now: Micros
         "status": "active",
         "date": (instant(now)),
         "kind": "instance",
+        "instantiates": (FORMS.iter().map(|role| Json::from(*role)).collect::<Vec<_>>()),
         "software": {"name": "Lumbar", "version": (env!("CARGO_PKG_VERSION"))},
         "implementation": {
             "description": "Lumbar, FHIR R4 interoperability adapter for back-pain care",
@@ -187,6 +207,9 @@ fn resource(
         References::Check => &["literal", "logical", "enforced"],
     };
     let mut resource = Object::new();
+    if of == "Questionnaire" {
+        resource.set("extension", languages());
+    }
     resource.set("type", of);
     resource.set("profile", format!("http://hl7.org/fhir/StructureDefinition/{of}"));
     resource.set("interaction", codes(&OF_TYPES));
@@ -219,6 +242,20 @@ fn resource(
         resource.set("operation", operations);
     }
     Json::Object(resource)
+}
+
+/// The languages in which forms may have expressions, as features.
+fn languages() -> Vec<Json> {
+    let feature = |(code, language): &(&str, &str)| {
+        json!({"url": (FEATURE), "extension": [
+            {
+                "url": "definition",
+                "valueCanonical": (format!("http://hl7.org/fhir/uv/sdc/CodeSystem/temp#{code}"))
+            },
+            {"url": "value", "valueCode": (*language)}
+        ]})
+    };
+    LANGUAGES.iter().map(feature).collect()
 }
 
 /// Removes what R4 has for trial use.

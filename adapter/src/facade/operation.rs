@@ -5,6 +5,7 @@ use lumbar_fhir::{Issue, IssueType, Json, json};
 
 use super::bulk::Level;
 use super::{Error, Facade, Preferences, Reply};
+use crate::security::Caller;
 
 /// An operation that is offered.
 pub(super) struct Operation {
@@ -63,6 +64,7 @@ macro_rules! sdc {
 /// Every operation that is offered: its name, its definition, whether it may be invoked on the
 /// base, and the types on which it may be.
 pub(super) const OPERATIONS: &[Operation] = operations! {
+    "assemble" sdc!("Questionnaire-assemble"), false ["Questionnaire"];
     "expand" r4!("ValueSet-expand"), false ["ValueSet"];
     "export" bulk!("export"), true [];
     "export" bulk!("group-export"), false ["Group"];
@@ -72,6 +74,10 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "import" ours!("import"), true [];
     "json-schema" ours!("StructureDefinition-json-schema"), false ["StructureDefinition"];
     "lookup" r4!("CodeSystem-lookup"), false ["CodeSystem"];
+    "next-question" sdc!("Questionnaire-next-question"), false ["Questionnaire"];
+    "populate" sdc!("Questionnaire-populate"), false ["Questionnaire"];
+    "process-response" sdc!("Questionnaire-process-response"), false ["Questionnaire"];
+    "questionnaire-package" ours!("Questionnaire-questionnaire-package"), false ["Questionnaire"];
     "reindex" ours!("reindex"), true [];
     "replay" ours!("Subscription-replay"), false ["Subscription"];
     "status" ours!("Subscription-status"), false ["Subscription"];
@@ -98,6 +104,8 @@ pub(super) struct Call<'a> {
     pub(super) post: bool,
     /// What the client prefers.
     pub(super) prefer: Preferences,
+    /// Who asks.
+    pub(super) caller: &'a Caller,
 }
 
 impl Facade {
@@ -115,6 +123,13 @@ impl Facade {
                 "An export of a group names it, as in Group/g1/$export.",
             )])),
             (Some("Patient"), None, "export") => self.export(&call, Level::Patient).await,
+            (Some("Questionnaire"), _, "assemble") => self.assemble(&call).await,
+            (Some("Questionnaire"), None, "next-question") => self.next_question(&call).await,
+            (Some("Questionnaire"), _, "populate") => self.populate(&call).await,
+            (Some("Questionnaire"), _, "process-response") => self.process_response(&call).await,
+            (Some("Questionnaire"), _, "questionnaire-package") => {
+                self.questionnaire_package(&call).await
+            }
             (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
             (Some("StructureDefinition"), _, "json-schema") => self.json_schema(&call).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,

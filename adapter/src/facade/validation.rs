@@ -392,7 +392,7 @@ impl Facade {
     }
 
     /// Reads a Questionnaire beside the threads that answer requests.
-    async fn form(&self, questionnaire: Json) -> Result<Arc<Form>, Error> {
+    pub(super) async fn form(&self, questionnaire: Json) -> Result<Arc<Form>, Error> {
         let definitions = self.definitions();
         self.work.run(move || Arc::new(Form::read(&definitions, &questionnaire).0)).await
     }
@@ -409,7 +409,7 @@ impl Facade {
     }
 
     /// The Questionnaire of a canonical: stored, one of ours, or of a package.
-    async fn questionnaire(
+    pub(super) async fn questionnaire(
         &self,
         unit: &mut Unit<'_>,
         canonical: &str,
@@ -532,7 +532,7 @@ impl Facade {
     }
 
     /// The resource of a canonical as the unit sees it, of several versions the latest.
-    async fn canonical(
+    pub(super) async fn canonical(
         &self,
         unit: &mut Unit<'_>,
         resource_type: &str,

@@ -249,6 +249,7 @@ areas!(
     patch,
     paging,
     prefer,
+    questionnaire_operations,
     read,
     search,
     subscription,

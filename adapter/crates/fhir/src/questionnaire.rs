@@ -9,18 +9,29 @@
 //!
 //! A response is complete when its status is `completed` or `amended`; else nothing is required of
 //! it, disabled items may keep their answers and constraints only warn. One that was
-//! `entered-in-error` is not looked at. Modular Questionnaires are not assembled, and
-//! `answerExpression`, queries and CQL are not run; that is told.
+//! `entered-in-error` is not looked at. The check assembles no modular Questionnaire, makes no
+//! query and runs no CQL; that is told.
+//!
+//! Beside the check stand SDC's operations as functions: [`populate`], [`calculate`], [`assemble`]
+//! and [`next_question`].
 
 mod answer;
+mod assemble;
+mod calculated;
 mod constraint;
+mod conversion;
 mod definition;
 mod enable_when;
 mod environment;
 mod expression;
 mod extension;
+mod fhir_query;
 mod item;
 mod link_id;
+mod next_question;
+mod observation;
+mod populate;
+mod population;
 mod question;
 mod response;
 mod scope;
@@ -35,10 +46,15 @@ use crate::definitions::Definitions;
 use crate::terminology::ValueSet;
 use crate::validate::{Need, World};
 use crate::{Issue, IssueType, Json};
+pub use assemble::{Assembled, Parts, Wanted, assemble};
+pub use calculated::calculate;
 use constraint::Constraint;
 use expression::Variable;
 use item::Item;
 use link_id::LinkIds;
+pub use next_question::{adaptive, contained_form, next_question};
+pub use populate::{Populated, Searches, Sources, populate};
+pub use population::{LaunchContext, Population};
 
 /// Most items of a Questionnaire.
 pub const MAX_ITEMS: usize = 20_000;
@@ -114,6 +130,32 @@ impl Form {
         launch: &[(&str, &Json)],
     ) -> Vec<Issue> {
         response::check(self, world, response, launch, &Cell::new(0))
+    }
+
+    /// An item as it stands in the Questionnaire.
+    fn source_of(&self, index: usize) -> Option<&Json> {
+        let item = self.items.get(index)?;
+        let above = match item.parent {
+            Some(parent) => self.source_of(parent as usize)?,
+            None => &self.source,
+        };
+        above.list("item").get(item.position)
+    }
+
+    /// The path of an item in the Questionnaire.
+    fn place_of(&self, index: u32) -> String {
+        let Some(item) = self.item(index) else { return "Questionnaire".to_owned() };
+        let above = item.parent.map_or_else(|| "Questionnaire".to_owned(), |of| self.place_of(of));
+        format!("{above}.item[{}]", item.position)
+    }
+
+    /// The canonical of the Questionnaire, with its version.
+    pub fn canonical(&self) -> Option<String> {
+        let url = self.url.as_deref()?;
+        Some(match self.version.as_deref() {
+            Some(version) => format!("{url}|{version}"),
+            None => url.to_owned(),
+        })
     }
 
     fn item(&self, index: u32) -> Option<&Item> {

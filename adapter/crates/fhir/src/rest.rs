@@ -380,7 +380,8 @@ pub fn encode_pairs(pairs: &[(String, String)]) -> String {
     out
 }
 
-fn encode(out: &mut String, text: &str) {
+/// Writes a part of a URL.
+pub(crate) fn encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:/,*$".contains(&byte) {
             out.push(char::from(byte));

@@ -129,7 +129,7 @@ fn option(
     let listed = &item.options.listed;
     let length = listed.len() as u64;
     // That there was too much work is told by whoever counts it.
-    if listed.is_empty() || item.options.is_dynamic || work(length / 4).is_err() {
+    if listed.is_empty() || item.options.dynamic.is_some() || work(length / 4).is_err() {
         return;
     }
     let name = || cut(&item.link_id);

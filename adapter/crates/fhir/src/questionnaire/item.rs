@@ -178,8 +178,8 @@ pub(super) struct Pattern {
 pub(super) struct Options {
     pub listed: Vec<AnswerOption>,
     pub value_set: Option<Box<str>>,
-    /// Whether they are found at run time.
-    pub is_dynamic: bool,
+    /// What finds them at run time.
+    pub dynamic: Option<Formula>,
     pub toggles: Vec<Toggle>,
 }
 
@@ -359,7 +359,9 @@ impl Options {
         };
         for extension in json.list("extension") {
             match extension::term(extension) {
-                Some("answerExpression") => options.is_dynamic = true,
+                Some("answerExpression") => {
+                    options.dynamic = extension::value(extension).map(Formula::read);
+                }
                 Some("answerOptionsToggleExpression") => {
                     options.toggles.extend(Toggle::read(extension));
                 }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use rust_decimal::Decimal;
 
 use super::answer;
-use super::item::{Bound, Item, UNUSABLE};
+use super::item::{Bound, Item, ItemType, UNUSABLE};
 use super::response::target_type;
 use super::scope::{Check, Enabled, Frame};
 use super::value::{Fixed, ValueType, choice, cut, number, shown};
@@ -123,14 +123,7 @@ impl<'a> Check<'a> {
         if of == ValueType::Reference {
             self.reference(frame, index, item, value);
         }
-        if item.options.is_dynamic {
-            self.note(
-                frame,
-                index,
-                "answerExpression",
-                "options are not found at run time".to_owned(),
-            );
-        }
+        self.offered(frame, index, item, of, value);
         self.toggled(frame, index, item, of, value);
     }
 
@@ -179,6 +172,40 @@ impl<'a> Check<'a> {
             let code = IssueType::BusinessRule;
             self.tell(Error, code, frame, "", index, "optionExclusive", text);
         }
+    }
+
+    /// An answer that is none of the options that an expression finds.
+    fn offered(
+        &mut self,
+        frame: &Frame<'_, 'a>,
+        index: u32,
+        item: &Item,
+        of: ValueType,
+        value: &Json,
+    ) {
+        const RULE: &str = "answerExpression";
+        let Some(formula) = &item.options.dynamic else { return };
+        let offered = match self.evaluate(frame.parent.unwrap_or(frame), index, formula) {
+            Ok(offered) if !offered.is_empty() => offered,
+            Ok(_) => return self.note(frame, index, RULE, "it found no options".to_owned()),
+            Err(reason) => return self.note(frame, index, RULE, reason),
+        };
+        let is_same = |own: &Json| Fixed::read(of, own).is_some_and(|own| own.is(of, value));
+        let is_offered = offered.iter().any(|one| match one.list("coding") {
+            [] => is_same(one),
+            codings => codings.iter().any(is_same),
+        });
+        let is_own = item.kind == ItemType::OpenChoice && of == ValueType::String;
+        // What has no comparison is left to people.
+        if is_offered || is_own || Fixed::read(of, value).is_none() {
+            return;
+        }
+        let text = format!(
+            "An answer to \"{}\" is none of the options that the other answers leave.",
+            cut(&item.link_id)
+        );
+        let severity = if self.is_strict { Error } else { Warning };
+        self.tell(severity, IssueType::CodeInvalid, frame, "", index, RULE, text);
     }
 
     /// An option that is not offered because of other answers.

@@ -12,8 +12,8 @@ use std::fmt;
 use super::Form;
 use super::enable_when::{Condition, Enable};
 use super::environment::Surroundings;
-use super::expression::{Formula, MAX_VARIABLES, Variable};
-use crate::path::{Context, PathError, Tally, Value};
+use super::expression::{Bound, Formula, MAX_VARIABLES, Setting, UNKNOWN, Variable};
+use crate::path::{Tally, Value};
 use crate::validate::World;
 use crate::{Issue, Json};
 
@@ -303,27 +303,28 @@ impl<'a> Check<'a> {
         let expression = formula.expression.as_ref().map_err(Clone::clone)?;
         let focus = [self.typed(frame)];
         let mut pending: Vec<(&Variable, Value<'_>)> = Vec::new();
-        let mut bound: Vec<(&str, Vec<Value<'_>>)> = Vec::new();
+        let mut bound: Vec<Bound<'_>> = Vec::new();
         if formula.uses_variables {
             self.variables(frame, &mut pending);
             bound.push(("questionnaire", vec![Value::node(&self.form.source)]));
-            if let Some(json) = self.source_of(index) {
+            if let Some(json) = self.form.source_of(index as usize) {
                 let value = Value::typed(self.world.definitions, json, "Questionnaire.item");
                 bound.push(("qitem", vec![value]));
             }
             let launch = self.launch.iter();
             bound.extend(launch.map(|(name, json)| (*name, vec![Value::node(json)])));
         }
-        let target = Target {
-            response: self.response,
+        let setting = Setting {
             surroundings: &Surroundings { world: self.world },
+            response: self.response,
+            now: self.response.str_at(&["authored"]).filter(|text| text.contains('T')),
             tally: &self.tally,
-            expression,
+            bound: &bound,
         };
-        let values = target.bind(&pending, &bound, &focus).map_err(|error| error.to_string());
+        let values = setting.with_variables(&pending, expression, &focus);
         match self.tally.take_undecided() {
-            true => Err("it asks for what is not known here".to_owned()),
-            false => values,
+            true => Err(UNKNOWN.to_owned()),
+            false => values.map_err(|error| error.to_string()),
         }
     }
 
@@ -360,16 +361,6 @@ impl<'a> Check<'a> {
         };
         Value::typed(self.world.definitions, frame.node, of)
     }
-
-    /// An item as it stands in the Questionnaire.
-    fn source_of(&self, index: u32) -> Option<&Json> {
-        let item = self.form.item(index)?;
-        let above = match item.parent {
-            Some(parent) => self.source_of(parent)?,
-            None => &self.form.source,
-        };
-        above.list("item").get(item.position)
-    }
 }
 
 /// The answers that a frame stands for.
@@ -377,50 +368,5 @@ fn answers<'a>(frame: &Frame<'_, 'a>) -> &'a [Json] {
     match frame.is_answer {
         true => std::slice::from_ref(frame.node),
         false => frame.node.list("answer"),
-    }
-}
-
-/// An expression and what does not change while its variables are found.
-#[derive(Clone, Copy)]
-struct Target<'b> {
-    response: &'b Json,
-    surroundings: &'b Surroundings<'b>,
-    tally: &'b Tally,
-    expression: &'b crate::path::Expression,
-}
-
-impl<'b> Target<'b> {
-    /// Evaluates the variables that are pending, each with those before it, then the expression.
-    /// A variable that cannot be evaluated is not there for those that follow.
-    fn bind(
-        self,
-        pending: &[(&'b Variable, Value<'b>)],
-        bound: &'b [(&'b str, Vec<Value<'b>>)],
-        focus: &[Value<'b>],
-    ) -> Result<Vec<Json>, PathError> {
-        let authored = self.response.str_at(&["authored"]).filter(|text| text.contains('T'));
-        let context = Context {
-            resource: Some(Value::node(self.response)),
-            variables: bound,
-            now: authored,
-            environment: Some(self.surroundings),
-            ..Context::new(self.surroundings.world.definitions)
-        };
-        let Some(((variable, own), rest)) = pending.split_first() else {
-            let items = self.expression.evaluate_within(self.tally, &context, focus)?;
-            return Ok(items.iter().map(Value::to_json).collect());
-        };
-        let Ok(expression) = &variable.formula.expression else {
-            return self.bind(rest, bound, focus);
-        };
-        let own = std::slice::from_ref(own);
-        match expression.evaluate_within(self.tally, &context, own) {
-            Ok(items) => {
-                let mut more = vec![(variable.name.as_ref(), items)];
-                more.extend_from_slice(bound);
-                self.bind(rest, &more, focus)
-            }
-            Err(_) => self.bind(rest, bound, focus),
-        }
     }
 }
