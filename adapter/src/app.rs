@@ -11,6 +11,7 @@ use crate::delivery::TerminologyServer;
 use crate::facade::{Error, Facade, Source};
 use crate::rules::Rules;
 use crate::security::Caller;
+use crate::wording::{Organisation, Wording};
 
 /// Artefacts of one commit, which are in memory at the same time.
 const TOGETHER: usize = 100;
@@ -41,6 +42,11 @@ impl App {
         source: Arc<dyn Source>,
     ) -> App {
         let rules = Arc::new(rules);
+        let organisation = Organisation {
+            name: settings.organisation.clone(),
+            ods_code: settings.ods_code.clone(),
+        };
+        let wording = Wording::load(&settings.wording, &rules, &organisation);
         let facade = Facade::new(
             store.resources.clone(),
             store.jobs.clone(),
@@ -51,6 +57,7 @@ impl App {
             &settings.base_url,
         )
         .with_bulk(settings.bulk.clone())
+        .with_wording(wording)
         .asking(terminology_server(&settings));
         let (landing, jobs) = (store.landing.clone(), store.jobs.clone());
         let bulk = store.resources.bulk();

@@ -8,13 +8,14 @@ use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::profile::Profiles;
 use lumbar_translate::{emis, hl7v2};
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::rules;
 use crate::schema;
 use crate::serve::definitions;
 use crate::telemetry::say;
 use crate::validate::Bench;
 use crate::value_sets;
+use crate::wording::{Organisation, Purpose, Wording};
 
 /// Looks at the definitions, the artefacts, the instruments, the mappings and the file of the
 /// configuration, and says what it found. Returns whether all is well.
@@ -55,6 +56,10 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
         let found = schema::faults(document.schema, document.text).into_iter();
         faults.extend(found.map(|fault| format!("{}: {fault}", document.path)));
     }
+    let organisation =
+        Organisation { name: settings.organisation.clone(), ods_code: settings.ods_code.clone() };
+    let wording = Wording::load(&settings.wording, &rules, &organisation);
+    faults.extend(wording.refused.iter().map(|reason| format!("wording pack {reason}")));
     if let Some(path) = config {
         let found = of_configuration(path).into_iter();
         faults.extend(found.map(|fault| format!("{}: {fault}", path.display())));
@@ -79,6 +84,14 @@ pub fn check(settings: &Settings, config: Option<&Path>) -> Result<bool, String>
         say(&format!("warning       {warning}"));
     }
     say(&format!("instruments   {}", rules.instruments.len()));
+    let today = jiff::Timestamp::now().to_zoned(config::zone()).date();
+    let closed = |form: &Json| wording.refusal(form, today, Purpose::Begin);
+    let closed: Vec<String> = rules.questionnaires.iter().filter_map(closed).collect();
+    say(&format!("wording packs {} in use", wording.packs().len()));
+    say(&format!("can be asked  {}", rules.questionnaires.len() - closed.len()));
+    for reason in &closed {
+        say(&format!("not asked     {reason}"));
+    }
     say(&format!("pathways      {}", rules.pathways.len()));
     say(&format!("mappings      {}", mappings.len()));
     for one in rules.instruments.iter().filter(|one| !one.approval.is_approved()) {

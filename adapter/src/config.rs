@@ -101,6 +101,9 @@ pub struct Options {
     /// File with the site's value sets, such as those of EQ-5D
     #[arg(long, env = "LUMBAR_VALUE_SETS", value_name = "PATH")]
     pub value_sets: Option<PathBuf>,
+    /// Wording packs of instruments: files, and folders of them
+    #[arg(long, env = "LUMBAR_WORDING", value_name = "PATH", value_delimiter = ',')]
+    pub wording: Vec<PathBuf>,
     /// Who may call: none or smart [default: none]
     #[arg(long, env = "LUMBAR_AUTH", value_name = "HOW")]
     pub auth: Option<Auth>,
@@ -322,6 +325,7 @@ pub struct Settings {
     pub demo: bool,
     pub profiles: Vec<PathBuf>,
     pub value_sets: Option<PathBuf>,
+    pub wording: Vec<PathBuf>,
     pub policy: Policy,
     pub base_url: String,
     pub max_body_bytes: usize,
@@ -406,6 +410,7 @@ impl Options {
             demo: self.demo.or(other.demo),
             profiles: list(self.profiles, other.profiles),
             value_sets: self.value_sets.or(other.value_sets),
+            wording: list(self.wording, other.wording),
             auth: self.auth.or(other.auth),
             allow_open: self.allow_open.or(other.allow_open),
             validation: self.validation.or(other.validation),
@@ -563,6 +568,7 @@ impl Options {
             demo: self.demo.unwrap_or(false),
             profiles: self.profiles,
             value_sets: self.value_sets,
+            wording: self.wording,
             policy,
             base_url: self.base_url.unwrap_or_default(),
             max_body_bytes,

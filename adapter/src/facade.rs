@@ -44,6 +44,7 @@ use crate::config::{self, Policy};
 use crate::delivery::TerminologyServer;
 use crate::rules::Rules;
 use crate::security::Caller;
+use crate::wording::Wording;
 pub use outcome::Error;
 use search_parameter::Known;
 use shape::Shape;
@@ -201,6 +202,7 @@ pub struct Facade {
     terminology: terminology::Cache,
     terminology_server: Option<TerminologyServer>,
     validation: validation::Cache,
+    wording: Wording,
     work: work::Work,
 }
 
@@ -235,8 +237,26 @@ impl Facade {
             terminology: terminology::Cache::default(),
             terminology_server: None,
             validation,
+            wording: Wording::default(),
             work: work::Work::default(),
         }
+    }
+
+    /// The same door, which asks people in the words of these packs.
+    #[must_use]
+    pub fn with_wording(self, wording: Wording) -> Facade {
+        Facade { wording, ..self }
+    }
+
+    /// In what words people are asked.
+    pub fn wording(&self) -> &Wording {
+        &self.wording
+    }
+
+    /// The day, where the clinics are.
+    pub fn today(&self) -> jiff::civil::Date {
+        let now = jiff::Timestamp::from_microsecond(self.source.now()).unwrap_or_default();
+        now.to_zoned(config::zone()).date()
     }
 
     /// The same with how bulk jobs are done.

@@ -21,3 +21,4 @@ pub mod serve;
 pub mod telemetry;
 pub mod validate;
 pub mod value_sets;
+pub mod wording;

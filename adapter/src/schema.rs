@@ -16,13 +16,26 @@ pub fn faults(schema: &str, text: &str) -> Vec<String> {
 
 /// The same of a value, each with its place in it.
 pub fn faults_of(schema: &str, value: &Value) -> Vec<String> {
+    told(schema, value, |error| error.to_string())
+}
+
+/// The same without telling what the value holds.
+pub fn masked_faults_of(schema: &str, value: &Value) -> Vec<String> {
+    told(schema, value, |error| error.masked().to_string())
+}
+
+fn told(
+    schema: &str,
+    value: &Value,
+    tell: impl Fn(&jsonschema::ValidationError<'_>) -> String,
+) -> Vec<String> {
     let validator = match validator(schema) {
         Ok(validator) => validator,
         Err(error) => return vec![format!("the schema {schema} cannot be used: {error}")],
     };
     let told = |error: jsonschema::ValidationError<'_>| {
-        let place = error.instance_path().to_string();
-        if place.is_empty() { error.to_string() } else { format!("{place}: {error}") }
+        let (place, text) = (error.instance_path().to_string(), tell(&error));
+        if place.is_empty() { text } else { format!("{place}: {text}") }
     };
     validator.iter_errors(value).map(told).collect()
 }

@@ -54,6 +54,13 @@ pub async fn serve(mut settings: Settings) -> Result<(), String> {
     };
     let store = open(&settings.database).await?;
     let app = Arc::new(App::new(settings, &store, definitions, rules, source));
+    let wording = app.facade.wording();
+    if !wording.packs().is_empty() {
+        tracing::info!(packs = wording.packs().len(), "wording packs are in use");
+    }
+    for reason in &wording.refused {
+        tracing::warn!("a wording pack is not used: {reason}");
+    }
     app.facade
         .begin()
         .await

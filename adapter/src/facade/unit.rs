@@ -1,8 +1,9 @@
 //! A unit of work: changes that are committed together with all that follows from them.
 
+mod activation;
 mod references;
+mod same;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -249,6 +250,7 @@ impl<'f> Unit<'f> {
         id: &str,
         resource: &Json,
     ) -> Result<(), Error> {
+        self.check_response(resource)?;
         let issues = self.facade.check(self, resource).await?;
         self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
         Ok(())
@@ -420,32 +422,6 @@ impl<'f> Unit<'f> {
         Ok(())
     }
 
-    /// Whether the unit leaves a resource alone and the store holds it saying the same.
-    pub(super) fn says_the_same(
-        &self,
-        resource_type: &str,
-        id: &str,
-        new: &Json,
-    ) -> Result<bool, Error> {
-        let key = key(resource_type, id);
-        let stored = self.loaded.get(&key).and_then(Option::as_ref);
-        match stored.and_then(|stored| stored.body.as_ref()) {
-            Some(text) if !self.places.contains_key(&key) => Ok(same(&parse(text)?, new)),
-            _ => Ok(false),
-        }
-    }
-
-    /// Whether the store holds a resource, whose type and id it carries, saying the same.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(super) async fn holds(&mut self, resource: &Json) -> Result<bool, Error> {
-        let name = |name: &str| resource.str_at(&[name]).unwrap_or_default();
-        let (resource_type, id) = (name("resourceType"), name("id"));
-        self.load(resource_type, id).await?;
-        self.says_the_same(resource_type, id, resource)
-    }
-
     /// Does all of a commit but the writing.
     ///
     /// # Errors
@@ -456,6 +432,7 @@ impl<'f> Unit<'f> {
 
     async fn prepare(&mut self) -> Result<(), Error> {
         super::derive::derive(self).await?;
+        self.check_tasks().await?;
         self.check_references().await?;
         self.check_deletions().await?;
         if self.changes.len() > MAX_CHANGES {
@@ -571,29 +548,4 @@ fn stamp(mut resource: Json, version: i64, now: i64) -> Json {
         }
     }
     resource
-}
-
-/// Whether two resources say the same but for the version and time that the service writes.
-fn same(stored: &Json, new: &Json) -> bool {
-    fn members(resource: &Json) -> Vec<(&str, Cow<'_, Json>)> {
-        let Some(object) = resource.as_object() else { return Vec::new() };
-        let mut members = Vec::with_capacity(object.len());
-        for (name, value) in object.iter() {
-            let mut value = Cow::Borrowed(value);
-            if name == "meta"
-                && value.as_object().is_some()
-                && let Some(meta) = value.to_mut().as_object_mut()
-            {
-                meta.remove("versionId");
-                meta.remove("lastUpdated");
-                if meta.is_empty() {
-                    continue;
-                }
-            }
-            members.push((name, value));
-        }
-        members.sort_by_key(|(name, _)| *name);
-        members
-    }
-    members(stored) == members(new)
 }

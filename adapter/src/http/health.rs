@@ -18,10 +18,17 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200 when the database answers, else 503.
+/// 200 when the database answers, else 503. Wording packs that are not used do not stop the
+/// service, and are told.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     match app.facade.ready().await {
-        Ok(()) => "ready\n".into_response(),
+        Ok(()) => match app.facade.wording().refused.len() {
+            0 => "ready\n".into_response(),
+            count => {
+                format!("ready\nwording packs that are not used: {count}; lumbar check says why\n")
+                    .into_response()
+            }
+        },
         Err(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
         }

@@ -29,3 +29,4 @@ mod subscription;
 mod terminology;
 mod validate;
 mod validation;
+mod wording;

@@ -75,6 +75,8 @@ pub struct Instrument {
 pub struct About {
     /// `draft`, `active` or `retired`.
     pub status: String,
+    /// Id of the instrument that it was made from.
+    pub derived_from: Option<String>,
     /// What it is for.
     pub purpose: String,
     /// What it measures, in a few words.
@@ -219,6 +221,7 @@ impl About {
         }
         Ok(About {
             status: text(json, "status", "")?,
+            derived_from: optional(json, "derivedFrom", "")?,
             purpose: text(json, "purpose", "")?,
             measures: text(json, "measures", "")?,
             respondent: text(json, "respondent", "")?,

@@ -7,6 +7,7 @@ pub mod change;
 pub mod derivation;
 pub mod derive;
 pub mod diary;
+pub mod form;
 pub mod id;
 pub mod instrument;
 pub mod plan;

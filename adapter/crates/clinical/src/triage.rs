@@ -16,20 +16,20 @@ use crate::instrument::read::{fault, join, text, texts};
 #[derive(Clone, Debug)]
 pub(crate) struct TriageRules {
     /// From low to high.
-    levels: Vec<Arc<str>>,
+    pub(crate) levels: Vec<Arc<str>>,
     /// Indexes of the items that nobody may leave out.
-    main: Vec<usize>,
+    pub(crate) main: Vec<usize>,
     /// What a form with gaps is called.
-    incomplete: Arc<str>,
-    rules: Vec<TriageRule>,
+    pub(crate) incomplete: Arc<str>,
+    pub(crate) rules: Vec<TriageRule>,
 }
 
 #[derive(Clone, Debug)]
-struct TriageRule {
+pub(crate) struct TriageRule {
     /// Index of the level.
-    level: usize,
+    pub(crate) level: usize,
     reason: Arc<str>,
-    when: Vec<Condition>,
+    pub(crate) when: Vec<Condition>,
 }
 
 /// What came of the safety questions.

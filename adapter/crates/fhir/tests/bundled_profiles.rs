@@ -51,7 +51,8 @@ fn bundled() -> Loaded {
         let issues = known.add(&read(&path));
         assert!(issues.is_empty(), "{}: {issues:?}", path.display());
     }
-    for path in sorted(&folder.join("instruments")) {
+    let folders = sorted(&folder.join("instruments")).into_iter();
+    for path in folders.filter(|path| path.is_dir()) {
         let form = read(&path.join("Questionnaire.json"));
         let [url, version] = ["url", "version"].map(|name| form.str_at(&[name]).unwrap());
         known.resources.put(format!("{url}|{version}"), Some(Arc::new(form)));
@@ -350,4 +351,45 @@ fn a_schema_without_end_is_refused() {
         let schema = json_schema::of_profile(sources(&known), profile);
         assert_eq!(schema.map(|schema| schema.to_string()), Err(NoSchema::TooLarge), "{which}");
     }
+}
+
+/// Each instrument's Questionnaire is one of ours, of SDC and of UK Core, without a warning.
+#[test]
+fn the_instruments_conform() {
+    let mut known = KNOWN.clone();
+    let own = format!("{BASE}/back-pain-questionnaire");
+    let mut profiles = vec![own];
+    if let Some(shared) = shared() {
+        known = with_uk_core(&shared);
+        for folder in ["CodeSystem", "ValueSet", "StructureDefinition"] {
+            for path in sorted(&shared.join("fhir/sdc").join(folder)) {
+                known.add(&read(&path));
+            }
+        }
+        profiles.push(format!("{UK_CORE}/UKCore-Questionnaire"));
+        for name in ["", "-render", "-behave"] {
+            let base = "http://hl7.org/fhir/uv/sdc/StructureDefinition";
+            profiles.push(format!("{base}/sdc-questionnaire{name}"));
+        }
+    }
+    let (mut count, mut failures) = (0, String::new());
+    for folder in sorted(&root().join("profiles/instruments")) {
+        let path = folder.join("Questionnaire.json");
+        if !path.is_file() {
+            continue;
+        }
+        count += 1;
+        let form = read(&path);
+        for profile in &profiles {
+            assert!(known.profiles.find(profile).is_some(), "{profile} is not there");
+            let issues = known.issues(&form, &[profile.as_str()]);
+            let told = issues.iter().filter(|issue| issue.severity >= Severity::Warning);
+            let told: Vec<&Issue> = told.collect();
+            if !told.is_empty() {
+                writeln!(failures, "{} as {profile}:\n{}", path.display(), print(&told)).unwrap();
+            }
+        }
+    }
+    assert_eq!(count, 35);
+    assert!(failures.is_empty(), "{failures}");
 }

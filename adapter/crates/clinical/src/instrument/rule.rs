@@ -69,7 +69,7 @@ pub(crate) struct ScoreRule {
 pub(crate) struct Add {
     pub score: usize,
     /// Points of values below a limit, in order; the last has no limit.
-    bands: Vec<(Option<Decimal>, Decimal)>,
+    pub bands: Vec<(Option<Decimal>, Decimal)>,
 }
 
 /// The direction in which things get better.

@@ -4,6 +4,10 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod facts;
+mod forms;
+#[path = "../../examples/forms.rs"]
+#[expect(dead_code, reason = "the example is a program of its own, too")]
+mod generator;
 mod instruments;
 mod pathways;
 mod properties;
