@@ -13,7 +13,7 @@ use crate::delivery::write_whole;
 use crate::facade::{Error, Machine};
 use crate::intake::Format;
 use crate::telemetry::{self, LogFormat, say};
-use crate::{check, export, intake, score, serve, validate, value_sets};
+use crate::{check, export, intake, rescore, score, serve, validate, value_sets};
 
 /// FHIR R4 interoperability adapter and questionnaire service for back-pain care.
 #[derive(Parser)]
@@ -92,6 +92,24 @@ enum Command {
         /// File (csv) or folder (fhir) [default: stdout]
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
+        /// Database
+        #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL", default_value = DATABASE)]
+        database: String,
+    },
+    /// Score the stored responses anew, after rules have changed; a second run changes nothing
+    #[command(
+        after_help = "Example: lumbar rescore --instrument start-back-9 --dry-run --report changes.ndjson --database sqlite:clinic.db"
+    )]
+    Rescore {
+        /// Only the responses to this instrument
+        #[arg(long, value_name = "ID")]
+        instrument: Option<String>,
+        /// Say what would change and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Where the report goes: a line of JSON for each response that changes
+        #[arg(long, value_name = "PATH")]
+        report: Option<PathBuf>,
         /// Database
         #[arg(long, env = "LUMBAR_DATABASE", value_name = "URL", default_value = DATABASE)]
         database: String,
@@ -190,6 +208,21 @@ async fn perform(command: Command) -> Result<ExitCode, String> {
         Command::Export { to, since, out, database } => {
             let (app, store) = offline(&database).await?;
             export(&app, to, since.as_deref(), out.as_deref()).await?;
+            store.close().await;
+        }
+        Command::Rescore { instrument, dry_run, report, database } => {
+            let (app, store) = offline(&database).await?;
+            if let Some(id) = &instrument
+                && !app.rules.instruments.iter().any(|known| *known.id == **id)
+            {
+                return Err(format!("there is no instrument {id}; lumbar check lists them"));
+            }
+            let request = rescore::Request {
+                instrument: instrument.as_deref(),
+                is_dry: dry_run,
+                report: report.as_deref(),
+            };
+            rescore::rescore(&app.facade, &request).await?;
             store.close().await;
         }
         Command::Score { files, vectors, value_sets } => {

@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod derive;
 mod expansions;
+mod extract;
 mod fhirpath;
 mod history;
 mod include;
@@ -20,6 +21,8 @@ pub mod outcome;
 mod patch;
 mod questionnaire;
 mod read;
+pub mod rescore;
+mod response;
 mod search;
 mod search_parameter;
 mod shape;
@@ -202,6 +205,7 @@ pub struct Facade {
     terminology: terminology::Cache,
     terminology_server: Option<TerminologyServer>,
     validation: validation::Cache,
+    extracts: extract::Cache,
     wording: Wording,
     work: work::Work,
 }
@@ -237,6 +241,7 @@ impl Facade {
             terminology: terminology::Cache::default(),
             terminology_server: None,
             validation,
+            extracts: extract::Cache::default(),
             wording: Wording::default(),
             work: work::Work::default(),
         }

@@ -13,6 +13,7 @@ pub mod intake;
 pub mod jobs;
 pub mod packages;
 pub mod pages;
+pub mod rescore;
 pub mod rules;
 pub mod schema;
 pub mod score;

@@ -79,7 +79,7 @@ async fn measure(name: &str, database: &str) {
     }
     for (name, path, rows, make) in [
         ("create a Patient", "/fhir/Patient", 1, patient as fn(u64) -> String),
-        ("create a response, scored (4 resources)", "/fhir/QuestionnaireResponse", 4, response),
+        ("create a response, scored (5 resources)", "/fhir/QuestionnaireResponse", 5, response),
     ] {
         for tasks in [1, 8, 64] {
             if wanted(name) {
@@ -89,6 +89,22 @@ async fn measure(name: &str, database: &str) {
                 let measured = load.run(tasks, LENGTH).await;
                 row(name, tasks, &measured, ("bare batched inserts", &limit));
             }
+        }
+    }
+    if wanted("extract") {
+        let created = client::post(address, "/fhir/QuestionnaireResponse", &response(0)).await;
+        let path = format!("/fhir/QuestionnaireResponse/{}/$extract", client::id_of(&created.body));
+        let size = client::get(address, &path).await.len();
+        let text = "x".repeat(size.saturating_sub(250));
+        let basic = format!(r#"{{"resourceType":"Basic","code":{{"text":"{text}"}}}}"#);
+        let basic = client::post(address, "/fhir/Basic", &basic).await;
+        let same = format!("/fhir/Basic/{}", client::id_of(&basic.body));
+        for tasks in [1, 8, 64] {
+            let read = client::get_request(address, &same);
+            let limit = Load::repeat(address, read).run(tasks, LENGTH).await;
+            let extract = client::get_request(address, &path);
+            let measured = Load::repeat(address, extract).run(tasks, LENGTH).await;
+            row("$extract of scores", tasks, &measured, ("a read of the same size", &limit));
         }
     }
     if wanted("search") {

@@ -64,6 +64,7 @@ impl Unit<'_> {
         id: &str,
         resource: Json,
     ) -> Result<(), Error> {
+        let resource = self.corrected(resource_type, id, resource);
         self.check(resource_type, id, &resource).await?;
         self.put_new(resource_type, id, resource);
         Ok(())

@@ -61,6 +61,7 @@ async fn response(
     let mut retracted: Vec<String> = old.map_or_else(Vec::new, |old| observation_ids(old, id));
     let mut observations = Vec::new();
     if let (Some(instrument), Some(after)) = (new, after) {
+        unit.refuse_other_version(after).await?;
         let derived =
             scores(instrument, after, id).map_err(|refused| Error::Invalid(refused.issues))?;
         retracted.extend(derived.retracted);
@@ -72,6 +73,9 @@ async fn response(
             let of = observation.str_at(&["id"]).unwrap_or_default().to_owned();
             unit.put_new("Observation", &of, observation.clone());
             seen.push(of);
+        }
+        if let Some(instrument) = new.filter(|_| !observations.is_empty()) {
+            unit.put_provenance(instrument, id, &observations).await?;
         }
         return if new.is_some() { apply(unit, after, &observations).await } else { Ok(()) };
     }
@@ -90,6 +94,10 @@ async fn response(
     for result in &results {
         seen.push(named(result));
         unit.put_resource(result.clone()).await?;
+    }
+    observations.retain(|score| unit.changes("Observation", &named(score)));
+    if let Some(instrument) = new.filter(|_| !observations.is_empty()) {
+        unit.put_provenance(instrument, id, &observations).await?;
     }
     if new.is_some() || old.is_some() {
         apply(unit, after, &results).await?;

@@ -1,7 +1,6 @@
 //! Operations: <https://hl7.org/fhir/R4/operations.html>.
 
-use lumbar_clinical::derive::derive as scores;
-use lumbar_fhir::{Issue, IssueType, Json, json};
+use lumbar_fhir::{Issue, IssueType, Json};
 
 use super::bulk::Level;
 use super::{Error, Facade, Preferences, Reply};
@@ -130,7 +129,7 @@ impl Facade {
             (Some("Questionnaire"), _, "questionnaire-package") => {
                 self.questionnaire_package(&call).await
             }
-            (Some("QuestionnaireResponse"), _, "extract") => self.extract(call.id, call.body).await,
+            (Some("QuestionnaireResponse"), _, "extract") => self.extract(&call).await,
             (Some("StructureDefinition"), _, "json-schema") => self.json_schema(&call).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
             (Some("ValueSet"), _, "expand") => self.expand(&call).await,
@@ -146,76 +145,4 @@ impl Facade {
             ))),
         }
     }
-
-    /// The score Observations of a response as a transaction, without storing them.
-    async fn extract(&self, id: Option<&str>, body: Option<&Json>) -> Result<Reply, Error> {
-        let response = match id {
-            Some(id) => {
-                let body = self.read("QuestionnaireResponse", id).await?.body;
-                let parsed = body.and_then(|body| Json::parse(body.as_bytes()).ok());
-                parsed.ok_or(Error::Internal)?
-            }
-            None => in_body(body)?.clone(),
-        };
-        let Some(instrument) = self.rules.instrument(&response) else {
-            return Err(Error::Invalid(vec![
-                Issue::error(
-                    IssueType::NotFound,
-                    "No scoring rules are known for this questionnaire, so nothing can be extracted.",
-                )
-                .at("QuestionnaireResponse.questionnaire"),
-            ]));
-        };
-        let id = response.str_at(&["id"]).map_or_else(|| self.source.id(), str::to_owned);
-        let derived =
-            scores(instrument, &response, &id).map_err(|refused| Error::Invalid(refused.issues))?;
-        let entries: Vec<Json> = derived
-            .observations
-            .into_iter()
-            .map(|observation| {
-                let url =
-                    format!("Observation/{}", observation.str_at(&["id"]).unwrap_or_default());
-                json!({
-                    "fullUrl": (format!("{}/{url}", self.base)),
-                    "resource": (observation),
-                    "request": {"method": "PUT", "url": (url)}
-                })
-            })
-            .collect();
-        let mut bundle = json!({"resourceType": "Bundle", "type": "transaction"});
-        if !entries.is_empty() {
-            bundle.set("entry", entries);
-        }
-        if derived.issues.is_empty() {
-            return Ok(Reply::of(&bundle));
-        }
-        let parameters = json!({
-            "resourceType": "Parameters",
-            "parameter": [
-                {"name": "return", "resource": (bundle)},
-                {"name": "issues", "resource": (lumbar_fhir::issue::operation_outcome(&derived.issues))}
-            ]
-        });
-        Ok(Reply::of(&parameters))
-    }
-}
-
-/// The response in the body, alone or as the parameter `questionnaire-response`.
-fn in_body(body: Option<&Json>) -> Result<&Json, Error> {
-    let response = match body.and_then(|body| body.str_at(&["resourceType"])) {
-        Some("QuestionnaireResponse") => body,
-        Some("Parameters") => body.and_then(|body| {
-            body.list("parameter")
-                .iter()
-                .find(|parameter| parameter.str_at(&["name"]) == Some("questionnaire-response"))?
-                .get("resource")
-        }),
-        _ => None,
-    };
-    response.ok_or_else(|| {
-        Error::Unparseable(vec![Issue::error(
-            IssueType::Required,
-            "Send a QuestionnaireResponse, alone or as the parameter questionnaire-response.",
-        )])
-    })
 }

@@ -31,14 +31,18 @@ const FORMS: [&str; 4] = ["questionnaire", "canonical", "questionnaireRef", "ide
 impl Facade {
     /// Evaluates something with what is known, beside the threads that answer requests. Returns
     /// what would have to be known, too.
-    async fn with_world<T, F>(&self, world: &World, work: F) -> Result<(T, Vec<Need>), Error>
+    pub(super) async fn with_world<T, F>(
+        &self,
+        world: &World,
+        work: F,
+    ) -> Result<(T, Vec<Need>), Error>
     where
         T: Send + 'static,
         F: FnOnce(&validate::World<'_>) -> T + Send + 'static,
     {
         let (definitions, known) = (self.definitions(), world.known.clone());
         let (referred, now) = (world.referred.clone(), instant(self.source.now()));
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.work.run(move || {
             let missing = Missing::default();
             let world = validate::World {
                 definitions: &definitions,
@@ -53,10 +57,7 @@ impl Facade {
             let done = work(&world);
             (done, missing.take())
         });
-        done.await.map_err(|error| {
-            tracing::error!(%error, "work on a form broke off");
-            Error::Internal
-        })
+        done.await
     }
 
     /// The form that a request is about: the instance, or the one that its parameters name or hold.

@@ -7,14 +7,15 @@ mod same;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lumbar_fhir::datetime::instant;
 use lumbar_fhir::rest::decode_pairs;
 use lumbar_fhir::search::{self, Candidate, Condition, IndexRow, Query};
-use lumbar_fhir::{Issue, IssueType, Json, Object};
+use lumbar_fhir::{Issue, IssueType, Json};
 use lumbar_store::{Change, Commit, Guard, Method, NewJob, Stored, Unreferred};
 
 use super::subscription::Written;
 use super::{Error, Facade, validation};
+use same::stamp;
+pub(super) use same::{is_same, parse};
 
 /// Most resources that one unit may change, derived ones included.
 const MAX_CHANGES: usize = 20_000;
@@ -252,8 +253,13 @@ impl<'f> Unit<'f> {
     ) -> Result<(), Error> {
         self.check_response(resource)?;
         let issues = self.facade.check(self, resource).await?;
-        self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
+        self.tell(resource_type, id, issues);
         Ok(())
+    }
+
+    /// Notes what is to be told about a resource.
+    pub(super) fn tell(&mut self, resource_type: &str, id: &str, issues: Vec<Issue>) {
+        self.issues.extend(issues.into_iter().map(|issue| (key(resource_type, id), issue)));
     }
 
     /// Lets searches find a resource that is going to be put, if validation draws on such ones.
@@ -384,6 +390,11 @@ impl<'f> Unit<'f> {
         let fresh = fresh.collect();
         self.derived = self.changes.len();
         fresh
+    }
+
+    /// Takes what the store holds of a resource as looked up.
+    pub(super) fn hold_loaded(&mut self, stored: Stored) {
+        self.loaded.insert(key(&stored.resource_type, &stored.id), Some(stored));
     }
 
     /// Looks up what the store holds of many resources at once.
@@ -527,25 +538,4 @@ impl<'f> Unit<'f> {
 
 fn key(resource_type: &str, id: &str) -> (String, String) {
     (resource_type.to_owned(), id.to_owned())
-}
-
-fn parse(body: &Arc<str>) -> Result<Json, Error> {
-    Json::parse(body.as_bytes()).map_err(|error| {
-        tracing::error!(%error, "a stored resource cannot be read");
-        Error::Internal
-    })
-}
-
-/// Writes version and time into `meta`, which stands after `resourceType` and `id`.
-fn stamp(mut resource: Json, version: i64, now: i64) -> Json {
-    if let Some(object) = resource.as_object_mut() {
-        if object.get("meta").and_then(Json::as_object).is_none() {
-            object.set_at(2, "meta", Object::new());
-        }
-        if let Some(meta) = object.get_mut("meta").and_then(Json::as_object_mut) {
-            meta.set("versionId", version.to_string());
-            meta.set("lastUpdated", instant(now));
-        }
-    }
-    resource
 }

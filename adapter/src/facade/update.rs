@@ -190,6 +190,7 @@ impl Unit<'_> {
         let resource_type = resource.str_at(&["resourceType"]).unwrap_or_default().to_owned();
         let id = resource.str_at(&["id"]).unwrap_or_default().to_owned();
         let current = self.version(&resource_type, &id).await?;
+        let resource = self.corrected(&resource_type, &id, resource);
         self.check(&resource_type, &id, &resource).await?;
         if !self.says_the_same(&resource_type, &id, &resource)? {
             self.put(&resource_type, &id, resource);

@@ -188,6 +188,11 @@ impl Cache {
         Cache::new(Known { terminology: standard.terminology.asking(can_ask), ..standard })
     }
 
+    /// How often something was forgotten.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
     /// What is known from the start.
     pub(super) fn standard(&self) -> Arc<Known> {
         self.standard.clone()

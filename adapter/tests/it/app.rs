@@ -110,8 +110,20 @@ impl TestApp {
         source: Arc<Given>,
         folder: Arc<TempDir>,
     ) -> TestApp {
-        let store = Store::open(url, lumbar_store::Options::default()).await.unwrap();
         let rules = Rules::embedded().unwrap_or_else(|issue| panic!("{issue:?}"));
+        TestApp::follow(url, database, settings, definitions, source, folder, rules).await
+    }
+
+    async fn follow(
+        url: &str,
+        database: &'static str,
+        settings: Settings,
+        definitions: Definitions,
+        source: Arc<Given>,
+        folder: Arc<TempDir>,
+        rules: Rules,
+    ) -> TestApp {
+        let store = Store::open(url, lumbar_store::Options::default()).await.unwrap();
         let app = Arc::new(App::new(settings, &store, definitions, rules, source.clone()));
         let router = router(app.clone());
         let url = url.to_owned();
@@ -125,6 +137,15 @@ impl TestApp {
         let (source, folder) = (self.source.clone(), self.folder.clone());
         let definitions = (*definitions).clone();
         TestApp::build(&self.url, self.database, settings, definitions, source, folder).await
+    }
+
+    /// The same service once more over the same database, by other rules.
+    pub async fn with_rules(&self, rules: Rules) -> TestApp {
+        let (settings, definitions) = (self.app.settings.clone(), self.app.facade.definitions());
+        let (source, folder) = (self.source.clone(), self.folder.clone());
+        let definitions = (*definitions).clone();
+        let (url, database) = (&self.url, self.database);
+        TestApp::follow(url, database, settings, definitions, source, folder, rules).await
     }
 
     /// Another process on the same database, with definitions of its own.

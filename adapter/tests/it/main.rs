@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod durability;
 mod examples;
+mod extraction;
 mod house;
 mod http;
 mod lossless;

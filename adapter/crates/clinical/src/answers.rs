@@ -10,6 +10,7 @@ use lumbar_fhir::{Issue, IssueType, Json};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
+use crate::discrepancy::CALCULATED;
 use crate::instrument::{Instrument, Item, ItemKind};
 
 /// The answers of one form, item by item of the instrument they were read with.
@@ -66,7 +67,9 @@ impl Answers {
             let link_id = item.str_at(&["linkId"]).unwrap_or_default();
             for (index, answer) in item.list("answer").iter().enumerate() {
                 let place = places.add(Some(place), "answer", index);
-                for (name, value) in answer.as_object().into_iter().flat_map(|a| a.iter()) {
+                // What is calculated follows from the answers and is none.
+                let own = answer.as_object().filter(|_| !link_id.starts_with(CALCULATED));
+                for (name, value) in own.into_iter().flat_map(|own| own.iter()) {
                     if name.starts_with("value") && !matches!(value, Json::Null) {
                         let read = |item: &Item| from_fhir(item, name, value);
                         reader.answer(link_id, || places.text(place), read);

@@ -95,8 +95,16 @@ pub fn derive(
     let status = response.str_at(&["status"]).unwrap_or_default();
     let scored = match status {
         "completed" | "amended" if proxy(response) && !instrument.proxy => {
-            let text = "Not scored: somebody else answered for the patient.".to_owned();
-            Scored::absent(instrument, text)
+            let text = format!(
+                "{} is answered by the patient; somebody else's answers for them are not taken.",
+                instrument.title
+            );
+            let issue = Issue::error(IssueType::BusinessRule, text);
+            return Err(Refused {
+                flag: "proxy-not-allowed".to_owned(),
+                issues: vec![issue.at("QuestionnaireResponse.source")],
+                readable: Answers::none(instrument.items.len()),
+            });
         }
         "completed" | "amended" => {
             let answers = Answers::from_response(instrument, response)?;

@@ -25,6 +25,7 @@ mod enable_when;
 mod environment;
 mod expression;
 mod extension;
+pub mod extract;
 mod fhir_query;
 mod item;
 mod link_id;
@@ -39,7 +40,7 @@ mod terminology;
 mod value;
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::datetime::{DateTime, Micros};
 use crate::definitions::Definitions;
@@ -86,6 +87,8 @@ pub struct Form {
     has_other_wording: bool,
     /// Whether an item is enabled by the answers to one that is enabled by others.
     is_chained: bool,
+    /// What is to be extracted from responses; found when it is first asked for.
+    plan: OnceLock<Box<extract::Plan>>,
 }
 
 impl Form {

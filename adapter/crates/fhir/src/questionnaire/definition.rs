@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::constraint::Constraint;
 use super::enable_when::{Condition, Enable, Operator};
@@ -55,6 +55,7 @@ pub(super) fn read(definitions: &Definitions, source: Arc<Json>) -> (Form, Vec<I
                 && extension.str_at(&["valueCode"]) != Some("none")
         }),
         is_chained: false,
+        plan: OnceLock::new(),
         source: source.clone(),
     };
     let mut reader = Reader {

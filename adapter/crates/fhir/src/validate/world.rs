@@ -90,6 +90,11 @@ impl Found {
         self.forms.get(canonical).map(Arc::as_ref)
     }
 
+    /// The same, to be kept beyond what was found.
+    pub fn shared_form(&self, canonical: &str) -> Option<Arc<Form>> {
+        self.forms.get(canonical).cloned()
+    }
+
     /// What a text means: `None` if it was not looked for, `Some(None)` if it is not there.
     pub fn find(&self, text: &str) -> Option<Option<&Json>> {
         self.resources.get(text).map(|resource| resource.as_deref())
