@@ -12,6 +12,7 @@ mod derive;
 mod expansions;
 mod extract;
 mod fhirpath;
+mod flag;
 mod history;
 mod include;
 mod json_schema;
@@ -26,6 +27,7 @@ mod response;
 mod search;
 mod search_parameter;
 mod shape;
+mod stratify;
 pub mod subscription;
 mod terminology;
 mod unit;
@@ -529,6 +531,7 @@ impl Facade {
             match result {
                 // Another write came between reading and committing: look again.
                 Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(Error::Invalid(issues)) => return Err(self.refused(interaction, issues).await),
                 result => return result,
             }
         }

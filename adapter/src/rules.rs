@@ -84,6 +84,12 @@ impl Rules {
         named.find(|form| version.is_none() || form.str_at(&["version"]) == version)
     }
 
+    /// What a person is told at once whose answers have this level of a safety alert, in `language`
+    /// where there is a translation, else in English. It needs no database.
+    pub fn emergency_text(&self, level: &str, language: &str) -> Option<&str> {
+        self.pathways.iter().find_map(|pathway| pathway.patient_text(level, language))
+    }
+
     /// The instrument that a QuestionnaireResponse answers.
     pub fn instrument(&self, response: &Json) -> Option<&Instrument> {
         let mut all = self.instruments.iter();

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use lumbar_clinical::derive::{derive as scores, entered_in_error, observation_ids};
-use lumbar_clinical::plan::Inputs;
+use lumbar_clinical::plan::{Applied, Inputs, result};
 use lumbar_fhir::datetime::instant;
-use lumbar_fhir::{Issue, Json};
+use lumbar_fhir::{Issue, IssueType, Json};
 
-use super::{Error, Unit, outbox, subscription};
+use super::{Error, Unit, flag, outbox, stratify, subscription};
 
 /// How often consequences of consequences are looked for.
 const MAX_ROUNDS: usize = 6;
@@ -38,6 +38,11 @@ pub(super) async fn derive(unit: &mut Unit<'_>) -> Result<(), Error> {
                 }
                 "Subscription" => subscription::written(unit, id, after.as_ref()).await?,
                 "ServiceRequest" => request(unit, id, after.as_ref()).await?,
+                "Task" => {
+                    if let Some(after) = after {
+                        flag::task(unit, id, after).await?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -60,6 +65,8 @@ async fn response(
     let new = after.and_then(|after| rules.instrument(after));
     let mut retracted: Vec<String> = old.map_or_else(Vec::new, |old| observation_ids(old, id));
     let mut observations = Vec::new();
+    // What the answers may mean is looked at in every state of the form.
+    let found = new.zip(after).map(|(instrument, after)| result(instrument, after));
     if let (Some(instrument), Some(after)) = (new, after) {
         unit.refuse_other_version(after).await?;
         let derived =
@@ -77,7 +84,11 @@ async fn response(
         if let Some(instrument) = new.filter(|_| !observations.is_empty()) {
             unit.put_provenance(instrument, id, &observations).await?;
         }
-        return if new.is_some() { apply(unit, after, &observations).await } else { Ok(()) };
+        if new.is_some() {
+            let applied = apply(unit, after, &observations, found.as_ref()).await?;
+            tell(unit, id, applied);
+        }
+        return Ok(());
     }
     let named = |observation: &Json| observation.str_at(&["id"]).unwrap_or_default().to_owned();
     let mut results = observations.clone();
@@ -100,9 +111,18 @@ async fn response(
         unit.put_provenance(instrument, id, &observations).await?;
     }
     if new.is_some() || old.is_some() {
-        apply(unit, after, &results).await?;
+        let applied = apply(unit, after, &results, found.as_ref()).await?;
+        tell(unit, id, applied);
     }
     Ok(())
+}
+
+/// Tells the person who answers what cannot wait, in the answer to the write and before all else.
+fn tell(unit: &mut Unit<'_>, id: &str, applied: Vec<Applied>) {
+    for text in applied.into_iter().flat_map(|applied| applied.texts) {
+        let of = ("QuestionnaireResponse".to_owned(), id.to_owned());
+        unit.issues.insert(0, (of, Issue::warning(IssueType::BusinessRule, text)));
+    }
 }
 
 /// A result that came from elsewhere, or whose form did not change.
@@ -115,12 +135,15 @@ async fn observation(unit: &mut Unit<'_>, after: Option<&Json>) -> Result<(), Er
         }
         None => None,
     };
-    apply(unit, response.as_ref(), std::slice::from_ref(observation)).await
+    apply(unit, response.as_ref(), std::slice::from_ref(observation), None).await.map(|_| ())
 }
 
 /// A referral that comes after the scores it is to be matched with, or a match that was confirmed.
 async fn request(unit: &mut Unit<'_>, id: &str, after: Option<&Json>) -> Result<(), Error> {
     let Some(request) = after else { return Ok(()) };
+    if let Some(before) = unit.before("ServiceRequest", id).await? {
+        stratify::decided(unit, id, &before, request).await?;
+    }
     if request.str_at(&["status"]) != Some("active") {
         return Ok(());
     }
@@ -128,6 +151,17 @@ async fn request(unit: &mut Unit<'_>, id: &str, after: Option<&Json>) -> Result<
         return confirmed(unit, id, request).await;
     }
     let Some(subject) = request.str_at(&["subject", "reference"]) else { return Ok(()) };
+    for (response, scores) in results(unit, subject).await? {
+        apply(unit, response.as_ref(), &scores, None).await?;
+    }
+    Ok(())
+}
+
+/// The results of a person: the Observations of each form together, and the form.
+pub(super) async fn results(
+    unit: &mut Unit<'_>,
+    subject: &str,
+) -> Result<Vec<(Option<Json>, Vec<Json>)>, Error> {
     let parameters = [
         ("subject".to_owned(), subject.to_owned()),
         ("status:not".to_owned(), "entered-in-error".to_owned()),
@@ -140,15 +174,36 @@ async fn request(unit: &mut Unit<'_>, id: &str, after: Option<&Json>) -> Result<
         let form = form.or(observation.str_at(&["id"])).unwrap_or_default().to_owned();
         forms.entry(form).or_default().push(observation);
     }
+    let mut results = Vec::with_capacity(forms.len());
     for (form, scores) in forms {
-        let response = unit.resolve(&form).await?;
-        apply(unit, response.as_ref(), &scores).await?;
+        results.push((unit.resolve(&form).await?, scores));
     }
-    Ok(())
+    Ok(results)
 }
 
-/// Lets every pathway look at one result.
-async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) -> Result<(), Error> {
+/// Lets every pathway look at one result and puts what follows.
+pub(super) async fn apply(
+    unit: &mut Unit<'_>,
+    response: Option<&Json>,
+    scores: &[Json],
+    result: Option<&Json>,
+) -> Result<Vec<Applied>, Error> {
+    let all = look(unit, response, scores, result).await?;
+    for resource in all.iter().flat_map(|applied| &applied.resources) {
+        unit.put_resource(resource.clone()).await?;
+    }
+    Ok(all)
+}
+
+/// What follows from one result by every pathway. A form is looked at for alerts only with what was
+/// found out about it (`result`), which is when it is written.
+pub(super) async fn look(
+    unit: &mut Unit<'_>,
+    response: Option<&Json>,
+    scores: &[Json],
+    result: Option<&Json>,
+) -> Result<Vec<Applied>, Error> {
+    let mut all = Vec::new();
     let facade = unit.facade();
     let rules = facade.rules.clone();
     let now = instant(facade.source.now());
@@ -157,7 +212,8 @@ async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) ->
         tracing::error!(rule = issue.text, "a pathway cannot be applied");
     };
     for pathway in &rules.pathways {
-        let needs = match pathway.needs(&facade.definitions(), response, scores, &now) {
+        let inputs = Inputs { response, scores, result, found: &[] };
+        let needs = match pathway.needs(&facade.definitions(), &inputs, &now) {
             Ok(needs) => needs,
             Err(issue) => {
                 broken(issue);
@@ -172,31 +228,43 @@ async fn apply(unit: &mut Unit<'_>, response: Option<&Json>, scores: &[Json]) ->
             let matches = unit.fetch(&need.search, MOST_FOUND).await?;
             found.push((need.name, matches));
         }
-        let inputs = Inputs { response, scores, found: &found };
+        let inputs = Inputs { found: &found, ..inputs };
         match pathway.apply(&facade.definitions(), &inputs, &now) {
-            Ok(applied) => {
-                for resource in applied.resources {
-                    unit.put_resource(resource).await?;
-                }
-            }
+            Ok(applied) => all.push(applied),
             Err(issue) => broken(issue),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
-/// A matched request that has just become an order leaves for the booking system.
+/// Whether a request has been confirmed.
+pub(super) fn is_order(request: &Json) -> bool {
+    request.str_at(&["status"]) == Some("active")
+        && matches!(request.str_at(&["intent"]), Some("order" | "plan"))
+}
+
+/// A matched request that has just become an order leaves for the booking system, unless an alert
+/// holds it.
 async fn confirmed(unit: &mut Unit<'_>, id: &str, request: &Json) -> Result<(), Error> {
-    let is_order = |request: &Json| {
-        request.str_at(&["status"]) == Some("active")
-            && matches!(request.str_at(&["intent"]), Some("order" | "plan"))
-    };
     let before = unit.before("ServiceRequest", id).await?;
     if !is_order(request) || before.as_ref().is_some_and(is_order) {
         return Ok(());
     }
     let version = unit.version("ServiceRequest", id).await?.version.unwrap_or(0) + 1;
     let now = unit.facade().source.now();
-    unit.enqueue(outbox::referral(&format!("ServiceRequest/{id}"), version, now));
-    Ok(())
+    let reference = format!("ServiceRequest/{id}");
+    let held = match request.str_at(&["subject", "reference"]) {
+        Some(subject) => flag::held(unit, subject).await?,
+        None => None,
+    };
+    match held {
+        Some(reason) => {
+            let delivery = outbox::delivery(&reference, request, "on-hold", Some(&reason));
+            unit.put_resource(delivery).await
+        }
+        None => {
+            unit.enqueue(outbox::referral(&reference, version, now));
+            Ok(())
+        }
+    }
 }

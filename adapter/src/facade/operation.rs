@@ -80,6 +80,7 @@ pub(super) const OPERATIONS: &[Operation] = operations! {
     "reindex" ours!("reindex"), true [];
     "replay" ours!("Subscription-replay"), false ["Subscription"];
     "status" ours!("Subscription-status"), false ["Subscription"];
+    "stratify" ours!("ServiceRequest-stratify"), false ["ServiceRequest"];
     "subsumes" r4!("CodeSystem-subsumes"), false ["CodeSystem"];
     "translate" r4!("ConceptMap-translate"), false ["ConceptMap"];
     "validate" r4!("Resource-validate"), true ["Resource"];
@@ -130,6 +131,7 @@ impl Facade {
                 self.questionnaire_package(&call).await
             }
             (Some("QuestionnaireResponse"), _, "extract") => self.extract(&call).await,
+            (Some("ServiceRequest"), _, "stratify") => self.stratify(&call).await,
             (Some("StructureDefinition"), _, "json-schema") => self.json_schema(&call).await,
             (Some("Subscription"), _, "replay" | "status") => self.subscription(&call).await,
             (Some("ValueSet"), _, "expand") => self.expand(&call).await,

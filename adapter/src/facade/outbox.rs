@@ -4,6 +4,8 @@ use lumbar_fhir::datetime::Micros;
 use lumbar_fhir::{Json, json};
 use lumbar_store::NewJob;
 
+/// The profile of the Task that shows a delivery.
+const TASK: &str = "https://lumbar.example/fhir/StructureDefinition/back-pain-task";
 /// A confirmed match is to be sent as a BaRS referral.
 pub const REFERRAL: &str = "bars-referral";
 /// A place is to be found for a referral that was accepted.
@@ -18,6 +20,40 @@ pub fn referral(matched: &str, version: i64, now: Micros) -> NewJob {
     let order = format!("{matched}/{version}");
     let body = json!({"matched": (matched), "order": (&order), "now": (now)});
     job(REFERRAL, &order, &body, now)
+}
+
+/// The job that sends a match that was held back, now that version `held` of the Task of its
+/// delivery lets it go.
+pub fn released(matched: &str, held: i64, now: Micros) -> NewJob {
+    let order = format!("{matched}/released/{held}");
+    let body = json!({"matched": (matched), "order": (&order), "now": (now)});
+    job(REFERRAL, &order, &body, now)
+}
+
+/// The id of the Task that shows how far the delivery of a matched request is.
+pub fn delivery_id(matched: &str) -> String {
+    lumbar_clinical::id::derived(&["Task", "delivery", matched])
+}
+
+/// The Task that shows how far the delivery of a matched request is.
+pub fn delivery(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> Json {
+    let mut task = json!({
+        "resourceType": "Task",
+        "id": (delivery_id(reference)),
+        "meta": {"profile": [(TASK)]},
+        "status": (status),
+        "intent": "order",
+        "code": {"coding": [{"system": "http://hl7.org/fhir/CodeSystem/task-code", "code": "fulfill"}]},
+        "focus": {"reference": (reference)}
+    });
+    if let Some(reason) = reason {
+        let reason: String = reason.chars().take(1000).collect();
+        task.set("statusReason", json!({"text": (reason)}));
+    }
+    if let Some(subject) = matched.get("subject") {
+        task.set("for", subject);
+    }
+    task
 }
 
 /// A job of one kind. `key` is unique among those of its kind for ever.

@@ -36,7 +36,7 @@ pub struct Unit<'f> {
     guards: Vec<Guard>,
     unreferred: Vec<Unreferred>,
     /// What is to be told about the changes, with type and id.
-    issues: Vec<((String, String), Issue)>,
+    pub(super) issues: Vec<((String, String), Issue)>,
     /// How many of `changes` have been derived from.
     derived: usize,
     /// What validation knows with the artefacts that are going to be put; `None` when there are

@@ -19,8 +19,6 @@ use crate::facade::Error;
 use crate::facade::outbox::{self, BOOKING, LIST, SLOT};
 use crate::security::Caller;
 
-/// The profile of the Task that shows a delivery.
-const TASK: &str = "https://lumbar.example/fhir/StructureDefinition/back-pain-task";
 /// How far ahead a place is looked for when the request does not say, in microseconds: 28 days.
 const WINDOW: i64 = 28 * 86_400_000_000;
 /// Most places that are tried.
@@ -39,6 +37,12 @@ pub async fn referral(app: &App, web: &Web, body: &Json) -> Ending {
 
 async fn try_referral(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending> {
     let case = Case::load(app, body).await?;
+    if let Some(reason) = case.held(app).await? {
+        // Whoever clears the alert lets it go again.
+        let task = outbox::delivery(&case.reference, &case.matched, "on-hold", Some(&reason));
+        app.facade.put(&Caller::System, &[task], &[]).await?;
+        return Ok(Ending::Done);
+    }
     let settings = case.settings(app);
     let (message, issues) = bars::referral_request(&case.matched, &case.found, &settings);
     if let Some(error) = issues.iter().find(|issue| issue.is_error()) {
@@ -79,6 +83,9 @@ pub async fn slot(app: &App, web: &Web, body: &Json) -> Ending {
 
 async fn try_slot(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending> {
     let case = Case::load(app, body).await?;
+    if let Some(reason) = case.held(app).await? {
+        return Err(Ending::Later(reason));
+    }
     let settings = case.settings(app);
     let Some(Destination::Http(url)) = &app.settings.booking else {
         return Err(Ending::GiveUp("No booking endpoint is configured.".to_owned()));
@@ -127,6 +134,9 @@ pub async fn booking(app: &App, web: &Web, body: &Json) -> Ending {
 
 async fn try_booking(app: &App, web: &Web, body: &Json) -> Result<Ending, Ending> {
     let case = Case::load(app, body).await?;
+    if let Some(reason) = case.held(app).await? {
+        return Err(Ending::Later(reason));
+    }
     let settings = case.settings(app);
     let Some(Destination::Http(url)) = &app.settings.booking else {
         return Err(Ending::GiveUp("No booking endpoint is configured.".to_owned()));
@@ -223,10 +233,18 @@ impl Case {
             asked.extend(needs);
         }
         // Our own Task says how the delivery goes, which is nobody else's matter.
-        let own = task_id(&reference);
+        let own = outbox::delivery_id(&reference);
         found.retain(|resource| resource.str_at(&["id"]) != Some(&own));
         let order = body.str_at(&["order"]).unwrap_or(&reference).to_owned();
         Ok(Case { reference, order, matched, found, now })
+    }
+
+    /// Why nothing is booked for the person now.
+    async fn held(&self, app: &App) -> Result<Option<String>, Ending> {
+        match self.matched.str_at(&["subject", "reference"]) {
+            Some(subject) => Ok(app.facade.held(subject).await?),
+            None => Ok(None),
+        }
     }
 
     /// The body of the next step's job.
@@ -243,7 +261,7 @@ impl Case {
         let reason = format!("The receiver answered with the status {}.", answer.focus.1);
         let mut resources = answer.resources.clone();
         app.facade.claim(&mut resources);
-        resources.push(task(&self.reference, &self.matched, "rejected", Some(&reason)));
+        resources.push(outbox::delivery(&self.reference, &self.matched, "rejected", Some(&reason)));
         app.facade.put(&Caller::System, &resources, &[]).await?;
         Ok(Ending::Done)
     }
@@ -306,7 +324,7 @@ impl Case {
     ) -> Result<Ending, Ending> {
         let mut resources = resources.to_vec();
         app.facade.claim(&mut resources);
-        resources.push(task(&self.reference, &self.matched, status, None));
+        resources.push(outbox::delivery(&self.reference, &self.matched, status, None));
         app.facade.put(&Caller::System, &resources, &[job]).await?;
         Ok(Ending::Done)
     }
@@ -337,36 +355,11 @@ pub async fn fail(app: &App, job: &Job, reason: &str) -> Result<(), Error> {
     };
     match app.facade.fetch(&Caller::System, &reference, 1).await?.first() {
         Some(matched) => {
-            let task = task(&reference, matched, "failed", Some(reason));
+            let task = outbox::delivery(&reference, matched, "failed", Some(reason));
             app.facade.put(&Caller::System, &[task], &[]).await.map(|_| ())
         }
         None => Ok(()),
     }
-}
-
-/// The Task that shows how far the delivery of a matched request is.
-fn task(reference: &str, matched: &Json, status: &str, reason: Option<&str>) -> Json {
-    let mut task = json!({
-        "resourceType": "Task",
-        "id": (task_id(reference)),
-        "meta": {"profile": [(TASK)]},
-        "status": (status),
-        "intent": "order",
-        "code": {"coding": [{"system": "http://hl7.org/fhir/CodeSystem/task-code", "code": "fulfill"}]},
-        "focus": {"reference": (reference)}
-    });
-    if let Some(reason) = reason {
-        let reason: String = reason.chars().take(1000).collect();
-        task.set("statusReason", json!({"text": (reason)}));
-    }
-    if let Some(subject) = matched.get("subject") {
-        task.set("for", subject);
-    }
-    task
-}
-
-fn task_id(reference: &str) -> String {
-    lumbar_clinical::id::derived(&["Task", "delivery", reference])
 }
 
 fn busy(answer: &Answer) -> Ending {

@@ -21,6 +21,7 @@ mod packages;
 mod paging;
 mod profiles;
 mod program;
+mod safety;
 mod scoring;
 mod search_cases;
 mod search_grammar;

@@ -285,6 +285,81 @@ async fn a_confirmed_match_is_sent_booked_and_listed() {
     .await;
 }
 
+/// A page of the safety questions that points to a danger.
+fn page(answer: &str) -> Json {
+    let coding =
+        json!({"system": "https://lumbar.example/fhir/CodeSystem/yes-no-unsure", "code": (answer)});
+    json!({
+        "resourceType": "QuestionnaireResponse",
+        "id": "red",
+        "questionnaire": "https://lumbar.example/fhir/Questionnaire/red-flags",
+        "status": "in-progress",
+        "subject": {"reference": "Patient/p1"},
+        "item": [{"linkId": "rf-fever", "answer": [{"valueCoding": (coding)}]}]
+    })
+}
+
+/// The statuses of the Tasks of deliveries, with the reasons.
+async fn deliveries(app: &TestApp) -> Vec<(String, String)> {
+    let found = app.search("Task?code=fulfill").await;
+    let text = |task: &Json, path: &[&str]| task.str_at(path).unwrap_or_default().to_owned();
+    found.iter().map(|t| (text(t, &["status"]), text(t, &["statusReason", "text"]))).collect()
+}
+
+#[tokio::test]
+async fn an_alert_holds_the_booking_until_a_clinician_clears_it() {
+    on_both_with_partner(&[], async |app, partner| {
+        let mut order = propose(app).await;
+        app.put(&page("yes")).await.is(201);
+        order.set("intent", "order");
+        order.set("status", "active");
+        app.put(&order).await.is(200);
+        all_done(app).await;
+        assert!(partner.seen().is_empty());
+        let reason = "Held until a clinician clears the safety alert (same-day-clinician).";
+        assert_eq!(deliveries(app).await, [("on-hold".to_owned(), reason.to_owned())]);
+
+        // The person takes the answer back: that clears nothing.
+        app.put(&page("no")).await.is(200);
+        let mut alert = app.search("Task?code=safety-review").await.remove(0);
+        // Done alone is no clearance: who, when and why are missing.
+        alert.set("status", "completed");
+        let refused = app.put(&alert).await.is(422).text;
+        assert!(refused.contains("Task.output"), "{refused}");
+        all_done(app).await;
+        assert!(partner.seen().is_empty());
+
+        let cleared = json!({
+            "type": {"coding": [{"system": "https://lumbar.example/fhir/CodeSystem/safety-task", "code": "clearance"}]},
+            "valueAnnotation": {"authorString": "Dr A. Quill", "time": "2026-03-02T10:00:30Z", "text": "A cold, rung her."}
+        });
+        alert.set("output", json!([(cleared)]));
+        app.put(&alert).await.is(200);
+        let flags = app.search("Flag?subject=Patient/p1").await;
+        assert_eq!(flags[0].str_at(&["status"]), Some("inactive"));
+        all_done(app).await;
+        assert_eq!(partner.messages("servicerequest-request").len(), 1);
+        assert_eq!(app.count("Appointment").await, 1);
+        assert_eq!(deliveries(app).await, [("completed".to_owned(), String::new())]);
+
+        // The same finding once more stays cleared, a new one does not.
+        app.put(&page("yes")).await.is(200);
+        let tasks = app.search("Task?code=safety-review").await;
+        assert_eq!(tasks[0].str_at(&["status"]), Some("completed"));
+        let mut worse = page("yes");
+        let mut item = worse.list("item")[0].clone();
+        item.set("linkId", "rf-collapse");
+        worse.set("item", json!([(item)]));
+        app.put(&worse).await.is(200);
+        let tasks = app.search("Task?code=safety-review").await;
+        assert_eq!(tasks[0].str_at(&["status"]), Some("requested"));
+        assert_eq!(tasks[0].str_at(&["priority"]), Some("stat"));
+        let flags = app.search("Flag?subject=Patient/p1").await;
+        assert_eq!(flags[0].str_at(&["status"]), Some("active"));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_proposal_alone_sends_nothing() {
     on_both_with_partner(&[], async |app, partner| {

@@ -247,7 +247,7 @@ async fn proposal(app: &TestApp, how: &str) -> Json {
     assert_eq!(first("basedOn").str_at(&["reference"]), Some("ServiceRequest/s1"), "{how}");
     assert_eq!(
         first("instantiatesCanonical").as_str(),
-        Some("https://lumbar.example/fhir/PlanDefinition/keele-stratified|1.0.0"),
+        Some("https://lumbar.example/fhir/PlanDefinition/keele-stratified|1.1.0"),
         "{how}"
     );
     assert_eq!(proposal.str_at(&["status"]), Some("draft"), "{how}");

@@ -16,6 +16,10 @@ use crate::score::{Scored, Status, Value, contradiction, score};
 /// The code system whose codes are the ids of instruments; a coding's version is the instrument's.
 pub const ALGORITHM: &str = "https://lumbar.example/fhir/CodeSystem/scoring-table";
 
+/// The code system of the levels of safety questions, and the name of their category.
+const TRIAGE_LEVEL: &str = "https://lumbar.example/fhir/CodeSystem/triage-level";
+const TRIAGE: &str = "triage";
+
 /// What follows from one response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Derived {
@@ -40,7 +44,10 @@ pub fn concerns(instrument: &Instrument, response: &Json) -> bool {
 pub fn observation_ids(instrument: &Instrument, response_id: &str) -> Vec<String> {
     let scores = instrument.scores.iter().map(|rule| (Kind::Score, &rule.name));
     let categories = instrument.categories.iter().map(|rule| (Kind::Category, &rule.name));
-    scores.chain(categories).map(|(kind, name)| observation_id(response_id, kind, name)).collect()
+    let triage =
+        instrument.triage.as_ref().map(|_| observation_id(response_id, Kind::Category, TRIAGE));
+    let all = scores.chain(categories).map(|(kind, name)| observation_id(response_id, kind, name));
+    all.chain(triage).collect()
 }
 
 /// A score and a category may bear the same name.
@@ -93,6 +100,7 @@ pub fn derive(
     response_id: &str,
 ) -> Result<Derived, Refused> {
     let status = response.str_at(&["status"]).unwrap_or_default();
+    let mut triage = None;
     let scored = match status {
         "completed" | "amended" if proxy(response) && !instrument.proxy => {
             let text = format!(
@@ -109,6 +117,7 @@ pub fn derive(
         "completed" | "amended" => {
             let answers = Answers::from_response(instrument, response)?;
             let scored = score(instrument, &answers);
+            triage = instrument.triage(&answers);
             if scored.status == Status::Error {
                 return Err(contradiction(&scored, answers));
             }
@@ -163,6 +172,18 @@ pub fn derive(
                 let value = ("valueCodeableConcept", concept(&value.codes, &value.label));
                 let profile = rule.profile.as_deref();
                 observations.push(writer.observation(Observed { id, profile, code, value }));
+            }
+            None => retracted.push(id),
+        }
+    }
+    if instrument.triage.is_some() {
+        let id = observation_id(response_id, Kind::Category, TRIAGE);
+        match &triage {
+            Some(triage) => {
+                let level = json!({"system": (TRIAGE_LEVEL), "code": (&*triage.triage)});
+                let value = ("valueCodeableConcept", concept(&[level], &triage.triage));
+                let code = concept(&instrument.codes, &instrument.title);
+                observations.push(writer.observation(Observed { id, profile: None, code, value }));
             }
             None => retracted.push(id),
         }

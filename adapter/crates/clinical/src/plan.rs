@@ -6,7 +6,7 @@
 //! without clinical approval the request says so.
 //!
 //! **Variables.** `%response` is the QuestionnaireResponse, `%scores` the Observations of one form,
-//! and each ValueSet in `relatedArtifact` (`depends-on`) bears its `label`. The extension
+//! `%result` what was found out about a form that has just been written ([`result`]), and each ValueSet in `relatedArtifact` (`depends-on`) bears its `label`. The extension
 //! [`VARIABLE`] on the PlanDefinition adds more, in order, each with sight of those before it: an
 //! expression in `text/fhirpath`, or a search in `application/x-fhir-query` with FHIRPath between
 //! `{{` and `}}`, which stands for what was found. Three names are read back: `referral` (one
@@ -15,18 +15,24 @@
 //!
 //! **Actions.** An action applies when all its conditions of kind `applicability` are true; its
 //! parts are looked at only then. The extension [`REASON`] is an expression for the sentence that
-//! explains it. A `definitionCanonical` makes a request. Under `selectionBehavior` `at-most-one`,
-//! two that make requests are a fault and nothing is made. Related actions, timing and dynamic
+//! explains it. A `definitionCanonical` makes what its kind says: a request, or an alert, which is a Task
+//! and a Flag; there is one alert for each response and outermost action. Under `selectionBehavior` `at-most-one`,
+//! two that make something are a fault and nothing is made. Related actions, timing and dynamic
 //! values are not read.
 
+mod alert;
 mod propose;
+mod result;
 
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::path::{Context, Expression, Value, truth};
 use lumbar_fhir::{Issue, IssueType, Json};
 
 use crate::approval::Approval;
+use alert::Alert;
+pub use alert::{clearance, flag_id, is_safety_review, levels, safety_review};
 use propose::Proposal;
+pub use result::result;
 
 /// Extension that names a value for the expressions of a definition.
 pub const VARIABLE: &str = "http://hl7.org/fhir/StructureDefinition/variable";
@@ -67,6 +73,8 @@ pub struct Inputs<'a> {
     /// The Observations of one result: those derived from the form, among them the ones that are
     /// now entered in error, or those that arrived from elsewhere.
     pub scores: &'a [Json],
+    /// What [`result`] says of a form that has just been written.
+    pub result: Option<&'a Json>,
     /// The matches of each [`Need`] by its name; one that is not named found nothing.
     pub found: &'a [(String, Vec<Json>)],
 }
@@ -74,8 +82,10 @@ pub struct Inputs<'a> {
 /// What follows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Applied {
-    /// Requests to create or update, and requests withdrawn (`entered-in-error`).
+    /// Requests and alerts to create or update, and requests withdrawn (`entered-in-error`).
     pub resources: Vec<Json>,
+    /// What the person who answers must be told at once.
+    pub texts: Vec<String>,
     /// Why, or why nothing.
     pub reasons: Vec<Reason>,
 }
@@ -168,12 +178,10 @@ impl Pathway {
     pub fn needs(
         &self,
         definitions: &Definitions,
-        response: Option<&Json>,
-        scores: &[Json],
+        inputs: &Inputs,
         now: &str,
     ) -> Result<Vec<Need>, Issue> {
-        let inputs = Inputs { response, scores, found: &[] };
-        self.with_scope(definitions, &inputs, now, |scope| {
+        self.with_scope(definitions, inputs, now, |scope| {
             let mut concerned = false;
             for action in &self.actions {
                 concerned |= scope.applies(action)?;
@@ -208,7 +216,7 @@ impl Pathway {
     ) -> Result<Applied, Issue> {
         self.with_scope(definitions, inputs, now, |scope| {
             let mut applied = Applied::default();
-            self.perform(scope, &self.actions, inputs, &mut applied)?;
+            self.perform(scope, &self.actions, None, inputs, &mut applied)?;
             for value in scope.variable("withdraw") {
                 applied.resources.extend(value.json().map(propose::withdrawn));
             }
@@ -216,14 +224,18 @@ impl Pathway {
         })
     }
 
+    /// How much was made. `outermost` is the id of the action that all these are parts of.
     fn perform(
         &self,
         scope: &Scope,
         actions: &[Action],
+        outermost: Option<&str>,
         inputs: &Inputs,
         applied: &mut Applied,
-    ) -> Result<(), Issue> {
+    ) -> Result<usize, Issue> {
+        let mut made = 0;
         for action in actions {
+            let outermost = outermost.unwrap_or(&action.id);
             if !scope.applies(action)? {
                 continue;
             }
@@ -231,7 +243,23 @@ impl Pathway {
                 Some(expression) => scope.text(expression)?,
                 None => None,
             };
-            if let Some(activity) = &action.activity {
+            made += usize::from(action.activity.is_some());
+            if let Some(activity) = &action.activity
+                && alert::is_alert(activity)
+            {
+                let alert = Alert {
+                    plan: self,
+                    group: outermost,
+                    rule: &action.id,
+                    activity,
+                    response: inputs.response,
+                    result: inputs.result,
+                    text: text.as_deref().unwrap_or(&action.id),
+                    found: inputs.found,
+                };
+                applied.resources.extend(alert.resources(scope.now)?);
+                applied.texts.extend(alert::patient_text(activity).map(str::to_owned));
+            } else if let Some(activity) = &action.activity {
                 let proposal = Proposal {
                     plan: self,
                     rule: &action.id,
@@ -253,14 +281,48 @@ impl Pathway {
                     inputs: looked_at.filter_map(reference).collect(),
                 });
             }
-            let before = applied.resources.len();
-            self.perform(scope, &action.actions, inputs, applied)?;
-            if action.at_most_one && applied.resources.len() > before + 1 {
+            let parts = self.perform(scope, &action.actions, Some(outermost), inputs, applied)?;
+            if action.at_most_one && parts > 1 {
                 let text = format!("More than one request follows from the action {}.", action.id);
                 return Err(Issue::error(IssueType::BusinessRule, text));
             }
+            made += parts;
         }
-        Ok(())
+        Ok(made)
+    }
+
+    /// The ActivityDefinitions of all actions.
+    fn activities(&self) -> Vec<&Json> {
+        let mut found = Vec::new();
+        let mut rest: Vec<&Action> = self.actions.iter().collect();
+        while let Some(action) = rest.pop() {
+            found.extend(&action.activity);
+            rest.extend(&action.actions);
+        }
+        found
+    }
+
+    fn activity(&self, code: &str) -> Option<&Json> {
+        self.activities()
+            .into_iter()
+            .find(|activity| levels(activity.get("code")).any(|c| c == code))
+    }
+
+    /// The treatment with this code that the pathway can propose, an ActivityDefinition.
+    pub fn treatment(&self, code: &str) -> Option<&Json> {
+        self.activity(code).filter(|activity| !alert::is_alert(activity))
+    }
+
+    /// Whether nothing is booked for a person with an alert of this level that nobody has cleared.
+    pub fn holds_booking(&self, level: &str) -> bool {
+        self.activity(level).is_some_and(alert::holds_booking)
+    }
+
+    /// What a person is told at once whose answers have this level, in `language` where there is a
+    /// translation, else in English.
+    pub fn patient_text(&self, level: &str, language: &str) -> Option<&str> {
+        let activity = self.activity(level)?;
+        alert::translation(activity, language).or_else(|| alert::patient_text(activity))
     }
 
     /// Runs `then` with every variable bound.
@@ -274,6 +336,7 @@ impl Pathway {
         let mut variables: Vec<(&str, Vec<Value>)> = vec![
             ("response", inputs.response.map(Value::node).into_iter().collect()),
             ("scores", inputs.scores.iter().map(Value::node).collect()),
+            ("result", inputs.result.map(Value::node).into_iter().collect()),
         ];
         for (name, value_set) in &self.value_sets {
             variables.push((name, vec![Value::node(value_set)]));
@@ -379,12 +442,16 @@ fn actions(
             Some(canonical) => Some(resolve(canonical, activities)?.clone()),
             None => None,
         };
-        if let Some(activity) = &activity
-            && (activity.str_at(&["kind"]) != Some("ServiceRequest")
-                || activity.str_at(&["intent"]) != Some("proposal"))
-        {
-            let text = "An activity must be a ServiceRequest with the intent proposal.";
-            return Err(fault(&place, text));
+        if let Some(activity) = &activity {
+            let is_proposal = activity.str_at(&["kind"]) == Some("ServiceRequest")
+                && activity.str_at(&["intent"]) == Some("proposal");
+            if alert::is_alert(activity) {
+                alert::check(activity, &place)?;
+            } else if !is_proposal {
+                let text =
+                    "An activity must be a ServiceRequest with the intent proposal, or a Task.";
+                return Err(fault(&place, text));
+            }
         }
         actions.push(Action {
             id: id.to_owned(),

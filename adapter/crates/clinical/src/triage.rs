@@ -99,6 +99,16 @@ impl Instrument {
             at_least,
         })
     }
+
+    /// The triage of a form of which some answers could not be read: it clears nothing.
+    pub fn triage_in_doubt(&self, readable: &Answers) -> Option<Triage> {
+        let table = self.triage.as_ref()?;
+        let mut triage = self.triage(readable)?;
+        if table.levels.last() != Some(&triage.triage) {
+            triage.triage = table.incomplete.clone();
+        }
+        Some(triage)
+    }
 }
 
 impl Triage {

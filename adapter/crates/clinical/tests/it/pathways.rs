@@ -1,7 +1,7 @@
 //! Pathways against cases: a form or a result, and what the searches find.
 
 use lumbar_clinical::plan::{Applied, Inputs};
-use lumbar_clinical::{Pathway, derive};
+use lumbar_clinical::{Pathway, derive, plan};
 use lumbar_fhir::definitions::Definitions;
 use lumbar_fhir::{Json, Object, json};
 use lumbar_testkit::root;
@@ -29,6 +29,7 @@ fn pathway(id: &str) -> Pathway {
 struct Case {
     response: Option<Json>,
     scores: Vec<Json>,
+    result: Option<Json>,
     found: Vec<(String, Vec<Json>)>,
     now: String,
 }
@@ -46,10 +47,13 @@ impl Case {
             });
         let response = input.get("response").cloned();
         let mut scores = input.list("scores").to_vec();
+        let mut result = None;
         if let Some(response) = &response {
             for instrument in all().iter().filter(|one| derive::concerns(one, response)) {
                 let id = response.str_at(&["id"]).unwrap();
-                let derived = derive::derive(instrument, response, id).unwrap();
+                result = Some(plan::result(instrument, response));
+                // Answers that cannot be read give no scores, and still an alert.
+                let Ok(derived) = derive::derive(instrument, response, id) else { continue };
                 let stored = found.iter().flat_map(|(_, list)| list);
                 let stored = stored.filter(|resource| {
                     derived.retracted.iter().any(|id| resource.str_at(&["id"]) == Some(id))
@@ -59,7 +63,16 @@ impl Case {
             }
         }
         let now = input.str_at(&["now"]).unwrap_or("2026-03-02T10:45:00Z").to_owned();
-        Case { response, scores, found, now }
+        Case { response, scores, result, found, now }
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            response: self.response.as_ref(),
+            scores: &self.scores,
+            result: self.result.as_ref(),
+            found: &self.found,
+        }
     }
 
     fn apply(
@@ -68,18 +81,18 @@ impl Case {
         definitions: &Definitions,
         now: &str,
     ) -> Result<Applied, String> {
-        let inputs =
-            Inputs { response: self.response.as_ref(), scores: &self.scores, found: &self.found };
-        pathway.apply(definitions, &inputs, now).map_err(|issue| issue.text)
+        pathway.apply(definitions, &self.inputs(), now).map_err(|issue| issue.text)
     }
 
     /// Stores what followed, so that the next look finds it.
     fn store(&mut self, resources: &[Json]) {
-        let requests = match self.found.iter_mut().find(|(name, _)| name == "requests") {
-            Some((_, list)) => list,
-            None => return,
-        };
         for resource in resources {
+            let of = match resource.str_at(&["resourceType"]) {
+                Some("ServiceRequest") => "requests",
+                _ => "alerts",
+            };
+            let found = self.found.iter_mut().find(|(name, _)| name == of);
+            let Some((_, requests)) = found else { continue };
             requests.retain(|other| other.get("id") != resource.get("id"));
             let mut stored = resource.clone();
             stored.set("meta", json!({"versionId": "1"}));
@@ -94,8 +107,7 @@ fn own_cases() {
     cases("pathways", |id, input| {
         let pathway = pathway(id);
         let mut case = Case::read(input);
-        let needs =
-            pathway.needs(&definitions, case.response.as_ref(), &case.scores, &case.now).unwrap();
+        let needs = pathway.needs(&definitions, &case.inputs(), &case.now).unwrap();
         let applied = match case.apply(&pathway, &definitions, &case.now) {
             Ok(applied) => applied,
             Err(text) => return json!({"error": (text)}),
