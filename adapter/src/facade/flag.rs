@@ -137,7 +137,7 @@ impl Facade {
                     issues.extend(texts.map(|text| Issue::warning(IssueType::BusinessRule, text)));
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the alert of a form that was refused cannot be stored");
+                    tracing::error!(%error, "a form that was refused cannot be looked at");
                 }
             }
         }
@@ -156,7 +156,6 @@ impl Facade {
         }
         let result = result(instrument, &form);
         let id = form.str_at(&["id"]).unwrap_or_default();
-        let subject = form.get("subject").filter(|subject| subject.get("reference").is_some());
         let mut attempt = 1;
         loop {
             let mut unit = Unit::new(self);
@@ -165,7 +164,13 @@ impl Facade {
             let mut texts = Vec::new();
             for mut applied in applied {
                 texts.append(&mut applied.texts);
-                let Some(subject) = subject else { continue };
+                // A person has a Flag; without one there is nothing that the Task could be about.
+                let is_flag = |r: &Json| r.str_at(&["resourceType"]) == Some("Flag");
+                let Some(subject) =
+                    form.get("subject").filter(|_| applied.resources.iter().any(is_flag))
+                else {
+                    continue;
+                };
                 for mut resource in applied.resources {
                     match resource.str_at(&["resourceType"]) {
                         Some("Task") if !stored => resource.set("focus", subject),
@@ -177,7 +182,11 @@ impl Facade {
             }
             match unit.commit().await {
                 Err(Error::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-                result => return result.map(|_| texts),
+                Ok(_) => return Ok(texts),
+                Err(error) => {
+                    tracing::error!(%error, "the alert of a form that was refused cannot be stored");
+                    return Ok(texts);
+                }
             }
         }
     }

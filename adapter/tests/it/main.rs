@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod bulk;
 mod capabilities;
+mod clinical_safety;
 mod concurrency;
 mod conformance;
 mod demo;

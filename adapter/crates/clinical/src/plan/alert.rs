@@ -130,6 +130,15 @@ pub(super) fn translation<'a>(activity: &'a Json, language: &str) -> Option<&'a 
     value(found, "content", "valueString")
 }
 
+/// Whether a reference can be that of a Task or Flag about a person. An alert is raised in any case:
+/// without the person rather than not at all.
+fn is_patient(subject: &Json) -> bool {
+    match subject.str_at(&["reference"]) {
+        Some(reference) => reference.rsplit('/').nth(1) == Some("Patient"),
+        None => subject.str_at(&["type"]).is_none_or(|of| of == "Patient"),
+    }
+}
+
 fn rank(of: &Json) -> Option<usize> {
     PRIORITIES.iter().position(|known| of.str_at(&["priority"]) == Some(known))
 }
@@ -176,7 +185,7 @@ impl Alert<'_> {
         if lowered || (open.is_none() && said_before) {
             return Ok(Vec::new());
         }
-        let subject = response.get("subject");
+        let subject = response.get("subject").filter(|subject| is_patient(subject));
         let security = response.get("meta").and_then(|meta| meta.get("security"));
         let meta = |profile: Option<&str>| {
             let mut meta = Object::new();

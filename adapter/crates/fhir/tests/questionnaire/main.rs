@@ -176,11 +176,15 @@ fn our_own_instruments_are_sound_and_their_options_are_answers() {
     assert!(count > 0);
 }
 
-/// A response that gives the option `which` of each question, counted from the last.
+/// A response that gives the option `which` of each question, counted from the last; questions that
+/// are asked after certain answers only are left out.
 fn answered(questionnaire: &Json, which: usize) -> Json {
     let answer = |item: &Json| {
         let options = item.list("answerOption");
-        let option = options.get(options.len() - 1 - which)?;
+        if !item.list("enableWhen").is_empty() {
+            return None;
+        }
+        let option = options.get(options.len().checked_sub(1 + which)?)?;
         let value = option.get("valueCoding")?;
         let link_id = item.str_at(&["linkId"])?;
         Some(json!({"linkId": (link_id), "answer": [{"valueCoding": (value)}]}))

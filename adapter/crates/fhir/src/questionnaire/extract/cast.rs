@@ -35,7 +35,8 @@ pub(super) fn cast(code: &str, value: &Value<'_>) -> Option<Json> {
     let json = value.to_json();
     let from = value.type_name();
     if from == code {
-        return Some(json);
+        let is_blank = json.as_str().is_some_and(|text| text.trim().is_empty());
+        return (!is_blank).then_some(json);
     }
     let text = || json.as_str().map(str::trim).filter(|text| !text.is_empty());
     let number = || json.as_number().is_some();
