@@ -175,7 +175,60 @@ fn extensions(instrument: &Instrument, words: Words) -> Json {
     extensions.push(json!({
         "url": (format!("{BASE}/StructureDefinition/approval")), "extension": (approval)
     }));
+    extensions.extend(recent_answers(instrument));
     Json::Array(extensions)
+}
+
+/// The query for answers that other instruments have of the patient; `%known` then stands for them.
+fn recent_answers(instrument: &Instrument) -> Vec<Json> {
+    let reuses = instrument.about.reuses.iter().enumerate();
+    let mut extensions: Vec<Json> = reuses
+        .map(|(index, reuse)| {
+            let query = format!(
+                "QuestionnaireResponse?subject=Patient/{{{{%patient.id}}}}&questionnaire={BASE}/Questionnaire/{}&status=completed,amended&authored=ge{{{{today() - {} days}}}}&_sort=-authored&_count=1",
+                reuse.instrument, reuse.days
+            );
+            json!({"url": (format!("{CORE}/variable")), "valueExpression": {
+                "name": (known(index)), "language": "application/x-fhir-query", "expression": (query)
+            }})
+        })
+        .collect();
+    if !extensions.is_empty() {
+        let patient = json!({
+            "url": (format!("{SDC}/sdc-questionnaire-launchContext")),
+            "extension": [
+                {"url": "name", "valueCoding": {
+                    "system": "http://hl7.org/fhir/uv/sdc/CodeSystem/launchContext", "code": "patient"
+                }},
+                {"url": "type", "valueCode": "Patient"}
+            ]
+        });
+        extensions.insert(0, patient);
+    }
+    extensions
+}
+
+/// Name of the variable that stands for what another instrument's query found.
+fn known(index: usize) -> String {
+    if index == 0 { "known".to_owned() } else { format!("known{}", index + 1) }
+}
+
+/// What an item begins with: what was answered elsewhere a short time ago.
+fn initial(instrument: &Instrument, item: &Item) -> Option<Json> {
+    let reuses = instrument.about.reuses.iter().enumerate();
+    let mut found = reuses
+        .filter(|(_, reuse)| reuse.items.iter().any(|link_id| *link_id == *item.link_id))
+        .map(|(index, _)| {
+            let (known, link_id) = (known(index), &item.link_id);
+            format!(
+                "%{known}.entry.resource.descendants().where(linkId = '{link_id}').answer.value"
+            )
+        });
+    let first = found.next()?;
+    let path = found.fold(first, |path, next| format!("({path} | {next}).first()"));
+    Some(json!({"url": (format!("{SDC}/sdc-questionnaire-initialExpression")), "valueExpression": {
+        "language": "text/fhirpath", "expression": (path)
+    }}))
 }
 
 /// Why nobody may be asked, whatever wording there is.
@@ -321,7 +374,7 @@ fn question(instrument: &Instrument, item: &Item, translations: &[Translation]) 
         Json::Object(extension)
     };
     let number = |value: &rust_decimal::Decimal| crate::score::number(*value);
-    let bounds = match &item.kind {
+    let mut extensions = match &item.kind {
         ItemKind::Integer(min, max) => vec![
             bound("minValue", Json::from(*min), "Integer"),
             bound("maxValue", Json::from(*max), "Integer"),
@@ -332,8 +385,9 @@ fn question(instrument: &Instrument, item: &Item, translations: &[Translation]) 
         ],
         _ => Vec::new(),
     };
-    if !bounds.is_empty() {
-        form.set("extension", bounds);
+    extensions.extend(initial(instrument, item));
+    if !extensions.is_empty() {
+        form.set("extension", extensions);
     }
     form.set("linkId", &*item.link_id);
     if !item.codes.is_empty() {

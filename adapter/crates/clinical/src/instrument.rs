@@ -23,7 +23,7 @@ use crate::value_set::ValueSets;
 use condition::Names;
 pub(crate) use item::{AnswerOption, Item, ItemKind};
 pub use item::{OptionSet, OptionSets};
-use read::{boolean, codings, count, fault, optional, text, unique, whole};
+use read::{boolean, codings, count, fault, optional, text, texts, unique, whole};
 pub use rule::Better;
 pub(crate) use rule::{CategoryRule, FlagRule, Rule, ScoreRule, StatusRule, round};
 
@@ -87,6 +87,8 @@ pub struct About {
     pub recall: Option<(String, Option<String>)>,
     /// How many days an answered form may be used for another purpose.
     pub validity_days: Option<i64>,
+    /// Other instruments whose recent answers are taken over, so that nobody is asked twice.
+    pub reuses: Vec<Reuse>,
     /// Least age in years.
     pub min_age: Option<i64>,
     /// Language of the labels, BCP 47.
@@ -97,6 +99,17 @@ pub struct About {
     pub rule_status: String,
     /// What each statement of the file stands on: what it supports, and the citation.
     pub sources: Vec<(String, String)>,
+}
+
+/// An instrument that asks some of the same questions.
+#[derive(Clone, Debug)]
+pub struct Reuse {
+    /// Its id.
+    pub instrument: String,
+    /// How many days its answers may be used.
+    pub days: i64,
+    /// linkIds of the questions that both ask.
+    pub items: Vec<String>,
 }
 
 /// Who owns the wording.
@@ -212,12 +225,21 @@ impl About {
         let recall = json.get("recall").map(|recall| {
             Ok((text(recall, "text", "recall")?, optional(recall, "period", "recall")?))
         });
-        let whole = |name| json.get(name).map(|_| whole(json, name, "")).transpose();
+        let number = |name| json.get(name).map(|_| whole(json, name, "")).transpose();
         let licence = json.get("licence").ok_or_else(|| fault("licence", "is missing"))?;
         let mut sources = Vec::new();
         for (index, source) in json.list("sources").iter().enumerate() {
             let place = format!("sources[{index}]");
             sources.push((text(source, "supports", &place)?, text(source, "citation", &place)?));
+        }
+        let mut reuses = Vec::new();
+        for (index, reuse) in json.list("reuses").iter().enumerate() {
+            let place = format!("reuses[{index}]");
+            reuses.push(Reuse {
+                instrument: text(reuse, "instrument", &place)?,
+                days: whole(reuse, "days", &place)?,
+                items: texts(reuse, "items", &place)?,
+            });
         }
         Ok(About {
             status: text(json, "status", "")?,
@@ -226,8 +248,9 @@ impl About {
             measures: text(json, "measures", "")?,
             respondent: text(json, "respondent", "")?,
             recall: recall.transpose()?,
-            validity_days: whole("validityDays")?,
-            min_age: whole("minAge")?,
+            validity_days: number("validityDays")?,
+            reuses,
+            min_age: number("minAge")?,
             language: text(json, "language", "")?,
             licence: Licence {
                 holder: text(licence, "holder", "licence")?,

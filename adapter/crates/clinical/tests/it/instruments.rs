@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lumbar_clinical::form::questionnaire;
 use lumbar_clinical::{Answers, Instrument, OptionSets, Scored, Status, derive, score};
 use lumbar_fhir::{Json, Object, json};
 use lumbar_testkit::root;
@@ -47,6 +48,23 @@ fn every_instrument_is_whole() {
         let url = format!("https://lumbar.example/fhir/Questionnaire/{id}");
         assert_eq!(instrument.questionnaire, url);
         assert!(!instrument.about.sources.is_empty(), "{id} names no source");
+        for reuse in &instrument.about.reuses {
+            let other = all.iter().find(|other| *other.id == *reuse.instrument);
+            let other = other.unwrap_or_else(|| panic!("{id} reuses {}", reuse.instrument));
+            assert_eq!(other.about.validity_days, Some(reuse.days), "{id} reuses {}", other.id);
+            let (own, other) = (questionnaire(instrument, &[]), questionnaire(other, &[]));
+            for link_id in &reuse.items {
+                let options = |form: &Json| {
+                    let item = form
+                        .list("item")
+                        .iter()
+                        .find(|item| item.str_at(&["linkId"]) == Some(link_id));
+                    item.and_then(|item| item.get("answerOption")).cloned()
+                };
+                assert!(options(&own).is_some(), "{id} has no {link_id}");
+                assert_eq!(options(&own), options(&other), "{id} {link_id}");
+            }
+        }
     }
 }
 
